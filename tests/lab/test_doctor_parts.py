@@ -201,3 +201,17 @@ def test_a_schedule_that_has_ended_before_it_is_shown(quick: bool) -> None:
         schedule.step()
     found = diagnose(model, (X, T), optimizer=optimizer, quick=quick)
     assert found.findings[0].disease == "schedule-ended", str(found)
+
+
+def test_decay_that_costs_a_regression_most_of_what_it_could_tell() -> None:
+    """It takes less than half of what is learnt, and leaves many times the error."""
+    x = kobai.randn(256, 20)
+    t = (x[:, :3].sum(1, keepdim=True)) / 3**0.5
+    found = {}
+    for decay in (0.4, 1e-4):
+        model = Net(lambda n, x: n.b(F.relu(n.a(x))), lambda: {"a": nn.Linear(20, 32), "b": nn.Linear(32, 1)})
+        optimizer = kobai.optim.SGD(model.parameters(), lr=0.1, weight_decay=decay)
+        found[decay] = [
+            f.disease for f in diagnose(model, (x, t), F.mse_loss, optimizer).findings if f.severity != "note"
+        ]
+    assert found == {0.4: ["weight-decay-too-large"], 1e-4: []}

@@ -19,6 +19,8 @@ from kobai.optim.groups import learning_rate, set_learning_rate
 from kobai.train.batches import device_of
 from kobai.train.step import computing
 
+COSTS, COSTS_OF_START = 3.0, 0.1
+"""Times by which decay makes the loss of samples held out larger, and what that is at least, of the loss in the beginning."""
 NEVER = 1e-3
 """Part of its rate at which no schedule begins."""
 TAKEN = 0.5
@@ -35,7 +37,8 @@ SLOW = 0.05
 WEIGHT_DECAY = Disease(
     "weight-decay-too-large",
     "weight decay that outweighs the gradient",
-    f"of what a copy without weight decay learns in as many steps, decay takes away more than {TAKEN:.0%}",
+    f"of what a copy without weight decay learns in as many steps, decay takes away more than {TAKEN:.0%}; or the loss of "
+    f"samples held out is more than {COSTS:g} times that of this copy (a warning), and by {COSTS_OF_START:.0%} of the first",
     "Each step takes the part η λ of every weight, and the gradient must put back as much. With λ of the gradient's size per "
     "weight nothing is left to learn: the weights, and the outputs, go to 0.",
     "Krogh and Hertz, NeurIPS 1991; Loshchilov and Hutter, ICLR 2019",
@@ -162,15 +165,30 @@ def _takes(view: View, name: str, change: Action) -> tuple[float, float, float] 
     return (lost, other.end, base.end) if lost > TAKEN else None
 
 
+def _costs(view: View, name: str, change: Action) -> tuple[float, float, float] | None:
+    """By how much the loss of samples held out is larger without a change, and where the loss ends with and without it.
+
+    What takes less than half of what is learnt may leave a regression many times the error that it could have.
+    """
+    assert view.trials is not None
+    base, other = view.trials.course(), view.trials.course(name, change)
+    if base.held is None or other.held is None or not 0 < other.held < math.inf or not other.end < base.end:
+        return None
+    costs = base.held / other.held
+    far = base.held - other.held > COSTS_OF_START * abs(base.losses[0])
+    return (costs, other.end, base.end) if costs > COSTS and far else None
+
+
 def decay(view: View) -> Finding | None:
     """Whether the net learns without weight decay, and not with it."""
     value = _option(view, "weight_decay")
     if not value or view.trials is None:
         return None
-    taken = _takes(view, "without weight decay", with_option("weight_decay", 0.0))
-    if taken is None:
+    without_it = "without weight decay", with_option("weight_decay", 0.0)
+    taken, costs = _takes(view, *without_it), _costs(view, *without_it)
+    if taken is None and costs is None:
         return None
-    lost, without, now = taken
+    lost, without, now = taken or costs or (0.0, 0.0, 0.0)
     less = next(
         (
             part
@@ -187,7 +205,9 @@ def decay(view: View) -> Finding | None:
             TAKEN,
             True,
             share=math.isfinite(lost),
-        ),
+        )
+        if taken is not None
+        else Evidence("loss of samples held out over that without weight decay", lost, COSTS, True, severity="warning"),
         cause=f"With weight_decay={value:g} the loss of a copy ends at {now:.3g}, and without it at {without:.3g}: each "
         "step takes more from the weights than the gradient gives them.",
         cure=set_option("weight_decay", less * value, value),
