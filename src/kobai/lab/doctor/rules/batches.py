@@ -12,6 +12,7 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.cures_of_batches import average_anew, group_norm, without
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.ledger import tensors
 from kobai.lab.doctor.rules.view import LEARNT, NORMALISERS, STANDARDISERS, View
 from kobai.lab.doctor.trials import copy_of, undisturbed
 from kobai.random import manual_seed
@@ -112,7 +113,7 @@ def _company(model: nn.Module, inputs: Sequence[Any]) -> tuple[float, bool]:
     """
     n = len(inputs[0])
     manual_seed(0)
-    output = _first(model(*inputs))
+    output = next(tensors(model(*inputs)), None)
     if output is None or len(output) != n:
         return 0.0, False
     normed = _on_tape(output, "batch_norm")
@@ -121,19 +122,11 @@ def _company(model: nn.Module, inputs: Sequence[Any]) -> tuple[float, bool]:
         changed = []
         for i in range(n):
             manual_seed(0)
-            alone = _first(model(*[ops.cat([x[i : i + 1]] * n) for x in inputs]))
+            alone = next(tensors(model(*[ops.cat([x[i : i + 1]] * n) for x in inputs])))
             changed.append(alone.reshape(n, -1)[i].double() - whole[i])
         change = math.sqrt(float((ops.stack(changed) ** 2).mean().item()))
         differs = math.sqrt(float(((whole - whole.mean(0)) ** 2).mean().item()))
     return change / max(change, differs) if change > 0 else 0.0, normed
-
-
-def _first(output: Any) -> Any:
-    """The first tensor among a model's outputs."""
-    if isinstance(output, Tensor):
-        return output
-    parts = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
-    return next((part for part in parts if isinstance(part, Tensor)), None)
 
 
 def _on_tape(output: Tensor, name: str) -> bool:

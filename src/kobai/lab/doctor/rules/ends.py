@@ -14,6 +14,7 @@ from kobai.autograd import grad
 from kobai.core.grad_mode import enable_grad, no_grad
 from kobai.core.tensor import Tensor
 from kobai.func import functional_call
+from kobai.lab.doctor.ledger import tensors
 from kobai.nn import functional as F
 from kobai.random import default_generator, manual_seed
 from kobai.train.batches import device_of
@@ -31,22 +32,19 @@ FAR = (2.0, 5.0, 50.0)
 
 def parts(output: Any) -> list[Tensor]:
     """The tensors of numbers in an output, which may be a tuple, a list or a dict of them."""
-    if isinstance(output, Tensor):
-        return [output] if output.is_floating_point() else []
-    inner = output.values() if isinstance(output, dict) else output if isinstance(output, (tuple, list)) else ()
-    return [part for each in inner for part in parts(each)]
+    return [part for part in tensors(output) if part.is_floating_point()]
 
 
-def rebuilt(output: Any, tensors: Iterator[Tensor]) -> Any:
+def rebuilt(output: Any, others: Iterator[Tensor]) -> Any:
     """The same output with other tensors in place of its :func:`parts`."""
     if isinstance(output, Tensor):
-        return next(tensors) if output.is_floating_point() else output
+        return next(others) if output.is_floating_point() else output
     if isinstance(output, dict):
-        return type(output)({key: rebuilt(each, tensors) for key, each in output.items()})
+        return type(output)({key: rebuilt(each, others) for key, each in output.items()})
     if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*[rebuilt(each, tensors) for each in output])
+        return type(output)(*[rebuilt(each, others) for each in output])
     if isinstance(output, (tuple, list)):
-        return type(output)([rebuilt(each, tensors) for each in output])
+        return type(output)([rebuilt(each, others) for each in output])
     return output
 
 
@@ -233,9 +231,9 @@ class End:
         self.seed += self.random
         return self.loss_fn(self.run(given), self.target)
 
-    def cost(self, tensors: Sequence[Tensor]) -> Any:
+    def cost(self, numbers: Sequence[Tensor]) -> Any:
         """The loss of an output with these tensors."""
-        return self.loss_fn(rebuilt(self.output, iter(tensors)), self.target)
+        return self.loss_fn(rebuilt(self.output, iter(numbers)), self.target)
 
     def reach(self) -> Reach:
         """See :class:`Reach`."""
