@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LARGE = 1 << 28
 """Bytes of parameters beyond which no copies are made: the memory may be needed."""
 
-PIECE, STEPS = 0.03, 3
+PIECE, STEPS = 0.1, 3
 """Seconds that an examination may take which no one has made yet; steps that the copy is observed for."""
 
 ON_COPIES = tuple(
