@@ -193,7 +193,7 @@ SAYS = {
         r"runs/NAME/best\.safetensors, epoch \d(, the best of runs/NAME)?, on measurements, test split",
         r"test accuracy \d\.\d{4}\n$",
     ],
-    "kobai predict": [r"^sample,prediction,probability,label\n0,[abc],0\.\d+,[abc]\n"],
+    "kobai predict": [r"^sample,prediction,probability,label,P\(a\),.*\n0,[abc],0\.\d+,[abc],"],
     "kobai report": [r"\.html\n", "with the train|runs/|lab"],
     "kobai compare": [r"condition +accuracy", "train the best one: kobai train"],
     "kobai tune": ["train with them: kobai train|kobai train"],

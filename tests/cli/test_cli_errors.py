@@ -27,7 +27,9 @@ WRONG = {
     "data file": (["--data", "nowhere.csv"], 1, "nowhere.csv: cannot be read"),
     "data folder": (["--data", "mnist", "--data-dir", "nowhere"], 1, "no files found in nowhere"),
     "folder of the digits": (["--data-dir", "x"], 2, "the digits are embedded"),
-    "label of images": (["--label", "x"], 2, "names a column of a CSV file"),
+    "target of images": (["--target", "x"], 2, "is of tables"),
+    "loss": (["--loss", "quantile(2)"], 2, "no loss is called so"),
+    "task": (["--task", "regresion"], 2, "Did you mean 'regression'"),
     "hidden": (["--hidden", "ten"], 2, "such as 100,100, got 'ten'"),
     "hidden zero": (["--hidden", "10,0"], 2, "sizes of at least 1"),
     "dropout": (["--dropout", "1"], 2, "in [0, 1)"),
@@ -84,8 +86,8 @@ def test_wrong_files(capsys, text, words):
     [
         ("", "empty"),
         ("x,kind\n", "no rows"),
-        ("x,kind\n1,a\nnan,b\n", "row 3, column 'x'"),
-        ("x,kind\n1,a\nhello,b\n", "'hello', which is not a number"),
+        ("x,kind\n1,a\nnan,b\n", "2 rows have a target, too few"),
+        ("<html><body>log in</body></html>\n", "is a web page"),
     ],
 )
 def test_wrong_tables(capsys, text, words):

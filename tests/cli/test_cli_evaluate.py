@@ -96,7 +96,7 @@ def test_a_report_on_another_epoch_than_the_best_says_so(capsys, overtrained):
     _, state, _ = overtrained["mine.safetensors"]
     records = [dict(record) for record in state["history"]]
     for record in records:
-        record["val_accuracy"] = 1.0 if record["epoch"] == 2 else 0.5
+        record["val_loss"] = 0.1 if record["epoch"] == 2 else 0.5
     kobai.save({**state, "history": records}, "mine.safetensors")
     assert kobai_command(capsys, "report", "mine.safetensors", "--out", "page.html")[0] == 0
     text = " ".join(Path("page.html").read_text().split())
@@ -111,9 +111,9 @@ def test_resume_goes_on_from_the_file_that_was_named(capsys, overtrained, named)
     assert code == 0, err
     assert f"resumed   after epoch {epoch}, from {file}" in out
     assert [record["epoch"] for record in history("on")] == list(range(1, epoch + 3))
-    best = max(history("on"), key=lambda record: (record["val_accuracy"], record["epoch"]))["epoch"]
+    best = min(history("on"), key=lambda record: (record["val_loss"], -record["epoch"]))["epoch"]
     if "the best is looked for anew" in out:
-        best = max(history("on")[epoch:], key=lambda record: (record["val_accuracy"], record["epoch"]))["epoch"]
+        best = min(history("on")[epoch:], key=lambda record: (record["val_loss"], -record["epoch"]))["epoch"]
     assert checkpoint.read("on/best.safetensors")["epoch"] == best
     assert f"best epoch {best}: " in out
 

@@ -69,7 +69,7 @@ def test_a_doctor_that_may_not_speak_is_refused(capsys, table):
 
 def test_every_setting_reaches_the_run(capsys, table):
     flags = {
-        "--label": "kind",
+        "--target": "kind",
         "--validation": "0.2",
         "--hidden": "5,4",
         "--activation": "tanh",

@@ -20,6 +20,7 @@ from kobai.lab.doctor.treatment import Treatment
 from kobai.optim import Optimizer
 from kobai.random import Generator
 from kobai.train import checkpoint, job
+from kobai.train.objectives import loss_of
 from kobai.train.settings import RunSettings, SettingsError
 from kobai.utils.data import DataLoader
 from kobai.xp import default_device
@@ -73,9 +74,12 @@ def diagnose(
     )
     settings, splits = patient.settings, patient.splits
     batch = _batch(splits, settings)
+    loss = loss_of(settings, splits.train, splits.outputs)
     how: dict[str, Any] = {"clip_grad_norm": settings.clip_grad_norm, "precision": settings.precision}
     with err.status("examining a few steps") as status:  # on a terminal only
-        found = examine(patient.model, batch, optimizer=patient.optimizer, quick=quick, progress=status.update, **how)
+        found = examine(
+            patient.model, batch, loss, optimizer=patient.optimizer, quick=quick, progress=status.update, **how
+        )
     treatment = None
     if treat:
         order = Generator().manual_seed(settings.seed + 1)
@@ -137,7 +141,7 @@ class Patient:
 def _fresh(settings: RunSettings) -> Patient:
     """A net of these settings alone: the defaults that ``kobai train`` has for a data set would hide what was asked about."""
     splits = job.load_data(settings)
-    net, update = job.begin(settings, job.describe_model(settings, splits.input_shape, len(splits.classes)))
+    net, update = job.begin(settings, job.describe_model(settings, splits.input_shape, splits.outputs))
     return Patient(net, update, settings, splits)
 
 

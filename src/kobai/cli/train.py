@@ -16,13 +16,15 @@ import typer
 from kobai import distributed
 from kobai.cli import launch, options
 from kobai.cli.common import has, new_folder, out, say, silent, warn, warn_whole
+from kobai.cli.use import tell_scores
 from kobai.core.untrusted import real
 from kobai.cpu import thread_report
 from kobai.errors import CheckpointError, DataError, install
 from kobai.lab import Doctor
 from kobai.train import checkpoint, job
 from kobai.train.progress import Progress
-from kobai.train.recipes import RECIPES
+from kobai.train.recipes import RECIPES, for_table
+from kobai.train.scores import NAMES
 from kobai.train.settings import RunSettings, SettingsError, flags, read_toml
 from kobai.utils.data import TensorDataset
 from kobai.xp import to_host
@@ -33,7 +35,10 @@ T = TypeVar("T")
 def _config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Make the values of a TOML file the command's defaults: the command line overrides them, and they override ours."""
     if path is not None:
-        named = {max(param.opts, key=len).lstrip("-").replace("-", "_"): param.name for param in ctx.command.params}
+        params = ctx.command.params
+        named = {
+            opt.lstrip("-").replace("-", "_"): param.name for param in params for opt in param.opts if len(opt) > 2
+        }
         known = {key: name for key, name in named.items() if key not in ("config", "help")}
         try:
             values = read_toml(path, known)
@@ -52,7 +57,7 @@ DEFAULTS = ["Some data sets bring defaults of their own, for what is not given:"
 DEFAULTS += [f"{name}: {flags(values)}" for name, values in RECIPES.items()]
 
 
-@options.command("save_every", quiet="Print the test accuracy and nothing else.", tell=say)
+@options.command("save_every", quiet="Print the test accuracy, or R², and nothing else.", tell=say)
 def train(
     *,
     asked: options.Asked,
@@ -79,12 +84,12 @@ def train(
 ) -> None:
     """Train a network on real data, with checkpoints, a history and a learning curve in a folder.
 
-    The last line printed is the accuracy on the test split, which nothing else has looked at.
+    The last line printed is the accuracy on the test split, or the R² of a regression; nothing else has looked at that split.
 
     Examples:
         kobai train — the embedded digits, to more than 97 %
         kobai train --data mnist --data-dir data --epochs 5 — MNIST from a folder
-        kobai train --data table.csv --label species --hidden 32 — a table
+        kobai train --data table.csv --target species — a table, of classes or numbers
         kobai train --optimizer sgd --lr 0.1 --momentum 0.9 --schedule cosine --epochs 40
         kobai train --doctor --hidden 50,50,50,50 --init "normal(0.01)" --no-batch-norm — warned of what hinders it, with a cure
         kobai train -n 2 --shards 4 — in two processes; in one or four it ends in the same bits
@@ -102,6 +107,8 @@ def train(
     count = 1 if rank is None else distributed.get_world_size()
     settings, source, known = _in_all(lambda: _prepared(asked, count, resume, folder), rank)
     splits = job.load_data(settings)
+    if source is None:
+        settings = replace(settings, **for_table(splits, asked.given))
     folder = _in_all(lambda: known or new_folder(job.name_of(settings)), rank)
     drawable, quiet = has("matplotlib"), quiet or bool(rank)
     try:
@@ -124,7 +131,8 @@ def train(
         return
     if not quiet:
         _tell(result, splits.test, folder, drawable)
-    say(f"test accuracy {result['accuracy']:.4f}")
+    main = "accuracy" if "accuracy" in result else "r2"
+    say(f"test {NAMES[main]} {result[main]:.4f}")
 
 
 def _in_all(plan: Callable[[], T], rank: int | None) -> T:
@@ -174,16 +182,24 @@ def _tell(result: dict[str, float], test: TensorDataset, folder: Path, drawable:
         say(f"no learning curve, because matplotlib is missing: {install('plot')}")
     files = [checkpoint.BEST, checkpoint.LAST, job.HISTORY, *[job.CURVE] * drawable]
     say(f"files in {folder}: {', '.join(files)}")
+    tell_scores(result, "test ")
     say(f"test loss {result['loss']:.4f}")
-    if _guesses(result["accuracy"], test):
+    if _guesses(result, test):
         command = f"kobai diagnose {shlex.quote(str(folder))}"
-        warn_whole(f"the net tells classes apart no better than guessing does; what is wrong:\n  {command}")
+        what = (
+            "tells classes apart no better than guessing"
+            if "accuracy" in result
+            else "predicts no better than the mean"
+        )
+        warn_whole(f"the net {what} does; what is wrong:\n  {command}")
 
 
-def _guesses(accuracy: float, test: TensorDataset) -> bool:
-    """Whether always guessing the most frequent class would be as accurate."""
+def _guesses(result: dict[str, float], test: TensorDataset) -> bool:
+    """Whether always saying the most frequent class, or the mean, would be as good."""
+    if "accuracy" not in result:
+        return result["r2"] <= 0
     _, counts = np.unique(to_host(test.tensors[-1].array), return_counts=True)
-    return bool(accuracy <= counts.max() / counts.sum())
+    return bool(result["accuracy"] <= counts.max() / counts.sum())
 
 
 def _resumed_from(resume: str | None, folder: Path | None) -> Path | None:

@@ -13,6 +13,7 @@ import typer
 from kobai.cli import options
 from kobai.cli.boards import TuneBoard
 from kobai.cli.common import has, new_folder, out, results, say, say_whole, show, silent
+from kobai.data.tables.table import is_table
 from kobai.errors import DataError, install
 from kobai.lab.reports.axes import whole_percent
 from kobai.lab.sweep import tune_study
@@ -24,6 +25,7 @@ from kobai.lab.sweep.tune_result import CHOSEN, Search
 from kobai.lab.sweep.values import Range, pairs, spelt
 from kobai.lab.training import from_settings
 from kobai.train.progress import Progress
+from kobai.train.scores import NAMES
 from kobai.train.settings import RunSettings, SettingsError
 from kobai.xp import backend as backend_name
 
@@ -94,7 +96,9 @@ def tune(
     require()
     from_settings.check_jobs(jobs)
     if resume is None:
-        made = plan(RunSettings(**asked.values), pairs("space", space or []), method, prune, by, given=asked.given)
+        settings = RunSettings(**asked.values)
+        by = _by(settings.check(), by, asked.has("by"))
+        made = plan(settings, pairs("space", space or []), method, prune, by, given=asked.given)
         wanted, folder = wanted_in_all(made, trials), _new(folder, storage)
     else:
         made, wanted, folder = _begun(asked, resume, trials, storage)
@@ -127,11 +131,25 @@ def _search(
     if test:
         if not quiet:
             say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")
-        say(f"test accuracy {result['accuracy']:.4f}")
+        main = "accuracy" if "accuracy" in result else "r2"
+        say(f"test {NAMES[main]} {result[main]:.4f}")
     elif quiet:
         say_whole(found.command())
     else:
         say("the test split has not been looked at; --test does, once")
+
+
+def _by(settings: RunSettings, by: str, given: bool) -> str:
+    """What to score by: a regression has no accuracy."""
+    if (
+        by == "accuracy"
+        and is_table(settings.data)
+        and from_settings.parts(settings).train.tensors[1].is_floating_point()
+    ):
+        if given:
+            raise SettingsError("by", "the target is a number, which has no accuracy; by loss")
+        return "loss"
+    return by
 
 
 def _new(folder: Path | None, storage: str | None) -> Path:

@@ -7,21 +7,11 @@ from kobai.data.image_folder import ImageFolder
 from kobai.data.images import images
 from kobai.data.mnist_family import fashion_mnist, mnist
 from kobai.data.splits import DataSplits, Scaling
-from kobai.data.table import csv
+from kobai.data.tables.preparation import Preparation
+from kobai.data.tables.table import csv, table
 from kobai.refusals import guard as _guard
 
-__all__ = [
-    "NAMES",
-    "DataSplits",
-    "ImageFolder",
-    "Scaling",
-    "cifar10",
-    "csv",
-    "digits",
-    "fashion_mnist",
-    "images",
-    "load",
-    "mnist",
-]
+__all__ = ["NAMES", "DataSplits", "ImageFolder", "Preparation", "Scaling"]
+__all__ += ["cifar10", "csv", "digits", "fashion_mnist", "images", "load", "mnist", "table"]
 
 _guard(globals(), classes=True)

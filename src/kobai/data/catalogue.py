@@ -11,7 +11,7 @@ from kobai.data.files import data_dirs
 from kobai.data.images import images, names_images
 from kobai.data.mnist_family import fashion_mnist, mnist
 from kobai.data.splits import DataSplits
-from kobai.data.table import csv
+from kobai.data.tables.table import is_table, table as read_table
 from kobai.errors import DataError, nearest
 
 IMAGES = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10}
@@ -26,13 +26,13 @@ def load(
     download: bool = False,
     validation: float = 0.1,
     seed: int = 0,
-    **table: Any,
+    **options: Any,
 ) -> DataSplits:
-    """The data set called ``name`` (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), a folder of images, or a CSV file.
+    """The data set called ``name`` (``digits``, ``mnist``, ``fashion-mnist``, ``cifar10``), a folder of images, or a table.
 
-    A ``name`` that ends in ``.csv``, ``.tsv`` or ``.txt``, or is a file, is the path of a table, looked up as given and
-    then in ``data_dir``; ``table`` are options of :func:`csv`, or of :func:`images`. ``digits``
-    comes with a package and does not use ``data_dir`` or ``download``.
+    A ``name`` that ends as tables do (``.csv``, ``.tsv``, ``.parquet``, ``.xlsx``, …), or is a file, is the path of one, looked
+    up as given and then in ``data_dir``; ``options`` are those of :func:`table`, or of :func:`images`. ``digits`` comes with
+    a package and does not use ``data_dir`` or ``download``.
 
     Raises :class:`~kobai.errors.DataError` for an unknown name, with the nearest known one.
 
@@ -42,15 +42,17 @@ def load(
     text = str(name)
     key = text.lower().replace("_", "-")
     if Path(text).expanduser().is_dir() and key not in NAMES:
-        return images(Path(text).expanduser(), validation=validation, seed=seed, **table)
-    if Path(text).suffix.lower() in (".csv", ".tsv", ".txt") or Path(text).is_file():
+        return images(Path(text).expanduser(), validation=validation, seed=seed, **options)
+    if is_table(text):
         if download:
             raise DataError(f"load: {text} is a file; only {', '.join(IMAGES)} can be downloaded")
         path = _table_path(Path(text).expanduser(), data_dir)
-        read = images if "size" in table or names_images(path) else csv
-        return read(path, validation=validation, seed=seed, **table)
-    if table:
-        raise TypeError(f"load: {', '.join(table)} is for CSV files, got the data set {text!r}")
+        if "size" in options or names_images(path):
+            given = {"size": options.get("size"), "label": options.get("target", options.get("label"))}
+            return images(path, validation=validation, seed=seed, **given)
+        return read_table(path, validation=validation, seed=seed, **options)
+    if options:
+        raise TypeError(f"load: {', '.join(options)} is for tables, got the data set {text!r}")
     if key == "digits":
         return digits(validation=validation, seed=seed)
     if key in IMAGES:

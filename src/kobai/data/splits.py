@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from kobai.core.tensor import Tensor
 from kobai.errors import DataError
 from kobai.utils.data import TensorDataset
 from kobai.xp import asarray, default_device
+
+if TYPE_CHECKING:
+    from kobai.data.tables.preparation import Preparation
 
 Host = np.ndarray[Any, Any]
 
@@ -37,12 +40,14 @@ class Scaling:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """A classification data set in three parts that share no sample.
+    """A data set in three parts that share no sample.
 
     Each part is a :class:`~kobai.utils.data.TensorDataset` of float32 features ``(N, *input_shape)`` and int64 labels
-    ``(N,)``, label k meaning ``classes[k]``. The test part never depends on a seed: it is the published one, or cut off once
+    ``(N,)``, label k meaning ``classes[k]``; or, without ``classes``, the standardised float32 values ``(N, 1)`` of a
+    regression. The test part never depends on a seed: it is the published one, or cut off once
     and for all; only the rest is divided into training and validation. ``scaling`` maps raw values to features; ``features``
-    names the columns of a table, and ``label`` the column of its classes.
+    names the inputs made of a table, ``label`` its target, ``preparation`` how they are made of its columns, and ``notes`` say
+    what was done with it.
 
     >>> import kobai
     >>> data = kobai.data.digits()
@@ -59,12 +64,20 @@ class DataSplits:
     scaling: Scaling
     features: tuple[str, ...] = ()
     label: str = ""
+    preparation: Preparation | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a net for these data: a score for each class, or one value."""
+        return len(self.classes) or 1
 
     def __repr__(self) -> str:
         shape = "×".join(str(n) for n in self.input_shape)
+        answers = f"{len(self.classes)} classes" if self.classes else f"a regression of {self.label}"
         return (
             f"DataSplits({self.name!r}: {len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test; "
-            f"{shape} inputs, {len(self.classes)} classes)"
+            f"{shape} inputs, {answers})"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,8 @@ from kobai import nn
 from kobai.compat.versions import VERSION
 from kobai.core.files import Lock, write_atomically
 from kobai.core.untrusted import from_toml, real, regular
-from kobai.data import DataSplits, Scaling
+from kobai.data import DataSplits, Preparation, Scaling
+from kobai.data.tables.table import is_table
 from kobai.errors import CheckpointError, DataError
 from kobai.optim import Optimizer
 from kobai.random import Generator, manual_seed
@@ -25,8 +27,10 @@ from kobai.train import checkpoint
 from kobai.train.activations import matching_init
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
 from kobai.train.models import TAKES, build
+from kobai.train.objectives import loss_of
 from kobai.train.optimizers import OPTIMIZERS, optimizer, schedule
-from kobai.train.settings import TABLES, RunSettings, SettingsError, to_toml
+from kobai.train.scores import scores
+from kobai.train.settings import RunSettings, SettingsError, to_toml
 from kobai.train.trainer import Trainer
 from kobai.utils.data import DataLoader, TensorDataset
 from kobai.xp import backend, default_device, to_host
@@ -40,8 +44,8 @@ Say = Callable[[str], None]
 class Restored:
     """A model from a checkpoint, with what is needed to feed it and to read its answers.
 
-    ``rank`` says which checkpoint of a folder was taken; ``label`` is the column of the classes in a table, None if it is not
-    known; ``checksums`` are those of the three splits of its data.
+    ``rank`` says which checkpoint of a folder was taken; ``label`` is the target of a table, None if it is not
+    known, and ``preparation`` how its columns become inputs; ``checksums`` are those of the three splits of its data.
     """
 
     model: nn.Module
@@ -55,6 +59,12 @@ class Restored:
     rank: str = ""
     label: str | None = None
     checksums: tuple[int, ...] = ()
+    preparation: Preparation | None = None
+
+    @property
+    def outputs(self) -> int:
+        """A score for each class, or one value of a regression."""
+        return len(self.classes) or 1
 
     @property
     def which(self) -> str:
@@ -72,10 +82,12 @@ def train(
     callbacks: tuple[Callback, ...] = (),
     curve: bool = True,
 ) -> dict[str, float]:
-    """Train on ``data`` as ``settings`` say, with files in ``folder``; returns loss and accuracy on the test split.
+    """Train on ``data`` as ``settings`` say, with files in ``folder``; returns what was measured on the test split: loss
+    and accuracy, of tables more, see :mod:`kobai.train.scores`.
 
-    The test split is looked at once, at the end, with the parameters of the epoch whose validation accuracy was greatest. Of
-    several processes that train together, the first writes the files and looks at it; for the others the result is empty.
+    The test split is looked at once, at the end, with the parameters of the epoch whose validation accuracy was greatest;
+    of tables, whose validation loss was least. Of several processes that train together, the first writes the files and
+    looks at it; for the others the result is empty.
 
     Args:
         resume: a checkpoint, or a folder of them, to go on from.
@@ -83,8 +95,10 @@ def train(
         callbacks: more callbacks, such as :class:`Progress`.
         curve: draw the learning curve (needs matplotlib).
     """
-    description = describe_model(settings, data.input_shape, len(data.classes))
-    keeper = Checkpoint(folder, monitor="val_accuracy", every=settings.save_every)
+    description = describe_model(settings, data.input_shape, data.outputs)
+    keeper = Checkpoint(
+        folder, monitor="val_accuracy" if data.preparation is None else "val_loss", every=settings.save_every
+    )
     drawing = [LearningCurve(folder / CURVE)] if curve else []
     trainer, loader = assemble(
         settings,
@@ -95,6 +109,8 @@ def train(
     )
     model = trainer.model
     say(f"data      {str(data)[len('DataSplits(') : -1].replace(chr(39), '')}")
+    for note in data.notes:
+        say(f"          {note}")
     say(f"model     {describe_shape(settings, data)}; {sum(p.numel() for p in model.parameters()):,} parameters")
     say(f"training  {describe_training(settings)}; backend {backend()}")
     say(f"run       {folder}")
@@ -121,12 +137,23 @@ def train(
             return {}
         if trainer.stop_reason:
             say(f"stopped: {trainer.stop_reason}")
+        elif data.preparation is not None and keeper.best.epoch > 0.95 * settings.epochs:
+            say(f"the validation loss still falls at the end: try --epochs {2 * settings.epochs}")
         best = checkpoint.read(folder / checkpoint.BEST, default_device()) if keeper.best.epoch else None
         if best is not None:
             model.load_state_dict(best["model"])
             at = f"{keeper.best.monitor} {keeper.best.value:.4f}"
             say(f"best epoch {keeper.best.epoch}: {at}; the test is of {checkpoint.BEST}")
-    return trainer.evaluate(data.test)
+    return _tested(trainer, data)
+
+
+def _tested(trainer: Trainer, data: DataSplits) -> dict[str, float]:
+    """Loss and metrics on the test split, of a table its scores too."""
+    found = trainer.evaluate(data.test)
+    if data.preparation is not None:
+        inputs, target = data.test.tensors
+        found |= scores(data.preparation, trainer.predict(inputs), target)
+    return found
 
 
 def begin(settings: RunSettings, description: Mapping[str, Any]) -> tuple[nn.Module, Optimizer]:
@@ -165,7 +192,8 @@ def assemble(
         model,
         rule,
         scheduler=schedule(settings.schedule, rule, settings.epochs, len(loader)),
-        metrics=["accuracy"],
+        loss_fn=loss_of(settings, data, description["classes"]),
+        metrics=["r2" if data.tensors[1].is_floating_point() else "accuracy"],
         callbacks=[*stopping, *callbacks],
         clip_grad_norm=settings.clip_grad_norm,
         precision=settings.precision,
@@ -198,10 +226,11 @@ def _keep_best(keeper: Checkpoint, trainer: Trainer, found: Path, folder: Path, 
 
 def load_data(settings: RunSettings) -> DataSplits:
     """The three splits of the data in ``settings``, on the default device."""
-    label = settings.label
     table: dict[str, Any] = {}
-    if label is not None:
-        table["label"] = int(label) if label.removeprefix("-").isdecimal() else label
+    if is_table(settings.data):
+        lists = {name: _listed(getattr(settings, name)) for name in ("columns", "ignore")}
+        table = {name: getattr(settings, name) for name in ("target", "task", "missing", "group", "order")}
+        table |= {"columns": lists["columns"], "ignore": lists["ignore"] or ()}
     if settings.image_size is not None:
         table["size"] = settings.image_size
     return kobai.data.load(
@@ -214,6 +243,13 @@ def load_data(settings: RunSettings) -> DataSplits:
     )
 
 
+def _listed(names: str | None) -> list[str] | None:
+    """Names with commas between them, as CSV has them: with quotation marks around one that holds a comma."""
+    if names is None:
+        return None
+    return [name.strip() for name in next(csv.reader([names], skipinitialspace=True)) if name.strip()]
+
+
 def restore(path: str | Path, say: Say) -> Restored:
     """The model of a checkpoint, or of a folder's best (else last) one, in evaluation mode on the default device."""
     found, state = checkpoint.find(
@@ -223,13 +259,20 @@ def restore(path: str | Path, say: Say) -> Restored:
     ranks = {checkpoint.BEST: "best", checkpoint.LAST: "last", checkpoint.PREVIOUS: "last but one"}
     try:
         data = config["data"]
+        settings = RunSettings.from_dict(config["settings"])
+        prepared = data.get("preparation")
+        if prepared is None and len(data["input_shape"]) == 1 and is_table(settings.data):
+            raise CheckpointError(
+                f"{found}: was trained on a table by an earlier version of Kobai, which kept less of how its columns were "
+                f"read; train it again: kobai train --data {settings.data}"
+            )
         model = build(config["model"]).to(default_device())
         model.load_state_dict(state["model"])
         return Restored(
             model.eval(),
             found,
             state["epoch"],
-            RunSettings.from_dict(config["settings"]),
+            settings,
             tuple(data["classes"]),
             tuple(data["input_shape"]),
             tuple(data["features"]),
@@ -237,15 +280,16 @@ def restore(path: str | Path, say: Say) -> Restored:
             f"the {ranks[found.name]} of {path}" if Path(path).is_dir() else "",
             config.get("label"),
             tuple(data["checksum"]),
+            None if prepared is None else Preparation.from_dict(prepared),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{found}: holds no model that kobai train has described ({error})") from error
 
 
-def describe_model(settings: RunSettings, input_shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+def describe_model(settings: RunSettings, input_shape: tuple[int, ...], outputs: int) -> dict[str, Any]:
     """The description from which :func:`kobai.train.models.build` makes the model."""
     values = settings.as_dict()
-    described = {"name": settings.model, "input_shape": list(input_shape), "classes": classes}
+    described = {"name": settings.model, "input_shape": list(input_shape), "classes": outputs}
     described |= {name: values[name] for name in TAKES[settings.model]}
     if settings.augment:
         if len(input_shape) != 3:
@@ -270,26 +314,27 @@ def describe_run(settings: RunSettings, data: DataSplits, model: Mapping[str, An
             "features": list(data.features),
             "shift": list(data.scaling.shift),
             "scale": list(data.scaling.scale),
+            **({} if data.preparation is None else {"preparation": data.preparation.to_dict()}),
             "checksum": [checksum(part) for part in (data.train, data.validation, data.test)],
         },
     }
 
 
-def layers(settings: RunSettings, input_shape: tuple[int, ...], classes: int) -> str:
+def layers(settings: RunSettings, input_shape: tuple[int, ...], outputs: int) -> str:
     """Widths from input to output.
 
     >>> layers(RunSettings(hidden=(100, 50)), (1, 8, 8), 10)
     '64-100-50-10'
     """
-    return "-".join(map(str, (math.prod(input_shape), *settings.hidden, classes)))
+    return "-".join(map(str, (math.prod(input_shape), *settings.hidden, outputs)))
 
 
 def describe_shape(settings: RunSettings, data: DataSplits) -> str:
     """The model in one line."""
-    sizes = layers(settings, data.input_shape, len(data.classes))
+    sizes = layers(settings, data.input_shape, data.outputs)
     if settings.model != "mlp":
         inside = [*map(str, settings.hidden)] if "hidden" in TAKES[settings.model] else []
-        sizes = "-".join(["×".join(map(str, data.input_shape)), *inside, str(len(data.classes))])
+        sizes = "-".join(["×".join(map(str, data.input_shape)), *inside, str(data.outputs)])
     init = matching_init(settings.activation) if settings.init == "auto" else settings.init
     extras = [", batch norm"] * settings.batch_norm + [f", dropout {settings.dropout:g}"] * bool(settings.dropout)
     extras += [", augmented"] * settings.augment
@@ -312,7 +357,7 @@ def describe_training(settings: RunSettings) -> str:
 
 def name_of(settings: RunSettings) -> str:
     """The name of a run: its data and its model."""
-    data = Path(settings.data).stem if Path(settings.data).suffix in TABLES else settings.data
+    data = Path(settings.data).stem if is_table(settings.data) else settings.data
     return f"{data}-{settings.model}"
 
 

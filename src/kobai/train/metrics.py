@@ -240,6 +240,29 @@ class MeanAbsoluteError(Metric):
         return abs(error).sum(dtype=np.float64), error.size
 
 
+class R2Score(Metric):
+    """R² = 1 − Σ(target − output)² / Σ(target − mean)²: 1 is exact, 0 no better than the mean. One output a sample.
+
+    >>> import kobai
+    >>> metric = kobai.train.metrics.R2Score()
+    >>> metric.update(kobai.tensor([[1.0], [2.0], [2.0]]), kobai.tensor([[1.0], [2.0], [3.0]]))
+    >>> metric.compute()
+    0.5
+    """
+
+    name, mode = "r2", "max"
+
+    def measure(self, output: Tensor, target: Tensor) -> tuple[Array, int]:
+        error, t = _difference(self.name, output, target), target.array.astype(np.float64)
+        xp = xp_of(t)
+        return xp.stack([(error * error).sum(dtype=np.float64), t.sum(), (t * t).sum()]), error.size
+
+    def mean(self, sums: list[float], count: float) -> float:
+        error, total, squares = sums
+        spread = squares - total * total / count
+        return 1.0 - error / spread if spread > 0 else math.nan
+
+
 def _arrays(name: str, output: Any, target: Any) -> tuple[Array, Array]:
     for what, value in (("output", output), ("target", target)):
         if not isinstance(value, Tensor):
@@ -258,7 +281,12 @@ def _difference(name: str, output: Tensor, target: Tensor) -> Array:
     return y.astype(wide, copy=False) - t.astype(wide, copy=False)
 
 
-KNOWN: dict[str, type[Metric]] = {"accuracy": Accuracy, "mse": MeanSquaredError, "mae": MeanAbsoluteError}
+KNOWN: dict[str, type[Metric]] = {
+    "accuracy": Accuracy,
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "r2": R2Score,
+}
 
 
 _RECORD = ("loss", "epoch", "lr", "time")

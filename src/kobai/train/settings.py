@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import inf
@@ -10,6 +11,8 @@ from typing import Any
 
 from kobai.core.untrusted import from_toml, real, regular
 from kobai.data import NAMES
+from kobai.data.tables.table import is_table
+from kobai.data.tables.target import TASKS
 from kobai.errors import nearest
 from kobai.nn import init as initialisers
 from kobai.ops.create import empty
@@ -19,7 +22,11 @@ from kobai.train.models import EVERY, MODELS, TAKES
 from kobai.train.optimizers import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
 from kobai.train.step import PRECISIONS
 
-TABLES = (".csv", ".tsv", ".txt")
+TABULAR = ("target", "task", "columns", "ignore", "missing", "group", "order", "class_weight", "loss")
+"""Settings of tables alone."""
+
+LOSSES = ("auto", "cross_entropy", "mse", "mae", "huber", "quantile")
+"""By name; a quantile has its share with it, ``quantile(0.9)``."""
 
 
 class SettingsError(ValueError):
@@ -63,11 +70,39 @@ class RunSettings:
     The commands make their options from these fields: name, type, default, help.
     """
 
-    data: str = _setting("digits", "Data", "digits, mnist, fashion-mnist, cifar10, a CSV file, or a folder of images.")
+    data: str = _setting(
+        "digits",
+        "Data",
+        "digits, mnist, fashion-mnist, cifar10, a table (CSV, TSV, Parquet or Excel), or a folder of images.",
+    )
     data_dir: str | None = _setting(None, "Data", "Folder with the files of the data set.")
     download: bool = _setting(False, "Data", "Fetch the files if they are not there.", spelt=("--download",))
-    label: str | None = _setting(
-        None, "Data", "Column of the class in a CSV file, by name or number; default: the last."
+    target: str | None = _setting(
+        None,
+        "Table",
+        "Column to predict, by name or number; default: the last.",
+        spelt=("--target", "--label"),
+    )
+    task: str = _setting(
+        "auto",
+        "Table",
+        "classification or regression; auto: text and few repeated whole numbers are classes.",
+        known=TASKS,
+    )
+    columns: str | None = _setting(
+        None, "Table", "Columns to learn from, such as age,income; default: all that can serve."
+    )
+    ignore: str | None = _setting(None, "Table", "Columns to leave out.")
+    missing: str = _setting(
+        "fill",
+        "Table",
+        "Missing cells: fill (by the median, with an input that says so) or drop (leave the row out).",
+        known=("fill", "drop"),
+    )
+    group: str | None = _setting(None, "Table", "Column whose rows of one value stay together, such as a patient.")
+    order: str | None = _setting(None, "Table", "Column of times; the last rows are the test, not any.")
+    class_weight: str = _setting(
+        "none", "Table", "balanced: rare classes count as much as frequent ones.", known=("none", "balanced")
     )
     image_size: int | None = _setting(
         None, "Data", "Height and width of one's own images; default: theirs, or 64 if they differ.", _AT_LEAST_ONE
@@ -110,6 +145,11 @@ class RunSettings:
     momentum: float = _setting(0.0, "Training", "For sgd and rmsprop.", _BELOW_ONE)
     weight_decay: float = _setting(
         0.0, "Training", "L2 penalty (adamw: decoupled).", (">= 0 and finite", lambda decay: 0 <= decay < inf)
+    )
+    loss: str = _setting(
+        "auto",
+        "Table",
+        "For a regression mse, mae, huber or quantile(0.9); auto: mse, and cross_entropy for classes.",
     )
     schedule: str = _setting(
         "none", "Training", "none, cosine, step, exponential, onecycle or plateau.", known=SCHEDULES
@@ -156,10 +196,15 @@ class RunSettings:
                 raise SettingsError(name, f"{self.model} has no such part to set; {_with(name)} have")
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise SettingsError("momentum", f"{self.optimizer} has none to set; {' and '.join(WITH_MOMENTUM)} have")
+        if quantile_of(self.loss) is None:
+            _known("loss", self.loss, LOSSES[:-1])
+        if not is_table(self.data):
+            for name in TABULAR:
+                if getattr(self, name) != getattr(RunSettings, name):
+                    raise SettingsError(name, f"is of tables, such as CSV files, and the data are {self.data}")
         if not _is_own(self.data):
-            for name, what in (("label", "names a column of a CSV file"), ("image_size", "is for images of one's own")):
-                if getattr(self, name) is not None:
-                    raise SettingsError(name, f"{what}, and the data are {self.data}")
+            if self.image_size is not None:
+                raise SettingsError("image_size", f"is for images of one's own, and the data are {self.data}")
             if self.data == "digits" and (self.download or self.data_dir is not None):
                 option = "download" if self.download else "data_dir"
                 raise SettingsError(option, "the digits are embedded in an installed package, not read from a folder")
@@ -175,7 +220,7 @@ class RunSettings:
     def from_dict(values: Mapping[str, Any]) -> RunSettings:
         """Settings from :meth:`as_dict`; unknown names, of another version, are left out."""
         known = {each.name for each in fields(RunSettings)}
-        kept = {name: value for name, value in values.items() if name in known}
+        kept = {OLDER.get(name, name): value for name, value in values.items() if OLDER.get(name, name) in known}
         return RunSettings(**{**kept, "hidden": tuple(kept.get("hidden", RunSettings.hidden))})
 
     def resumed(self, given: Mapping[str, Any]) -> RunSettings:
@@ -194,6 +239,24 @@ class RunSettings:
                 )
         fresh = {name: value for name, value in given.items() if name in FREE}
         return RunSettings(**{**asdict(self), **fresh}).check()
+
+
+OLDER = {"label": "target"}
+"""Names of settings in the files of earlier versions."""
+
+
+def quantile_of(loss: str) -> float | None:
+    """The share of a quantile loss, None for other losses and for shares outside (0, 1).
+
+    >>> quantile_of("quantile(0.9)"), quantile_of("mse")
+    (0.9, None)
+    """
+    found = re.fullmatch(r"quantile\(\s*([0-9.]+)\s*\)", loss)
+    try:
+        share = float(found[1]) if found else 0.0
+    except ValueError:
+        return None
+    return share if 0 < share < 1 else None
 
 
 def flags(values: Mapping[str, Any]) -> str:
@@ -276,7 +339,7 @@ def _known(name: str, value: str, known: Any, unless: bool = False) -> None:
 
 def _is_own(data: str) -> bool:
     """Whether the data are the reader's own: a table, or a folder of images."""
-    return Path(data).suffix.lower() in TABLES or (Path(data).expanduser().exists() and data not in NAMES)
+    return is_table(data) or (Path(data).expanduser().exists() and data not in NAMES)
 
 
 def _same_data(a: str, b: str) -> bool:

@@ -116,6 +116,26 @@ def lines(
     return Markup(drawing + names(drawn)) if legend and len(series) > 1 else drawing
 
 
+def dots(points: Sequence[Point], *, alt: str, x_label: str, y_label: str, diagonal: bool = False) -> Markup:
+    """A cloud of points; with the line on which both are equal, where both are in one unit.
+
+    >>> dots([(1.0, 2.0), (3.0, 3.0)], alt="Two.", x_label="true", y_label="said", diagonal=True).count("<circle")
+    2
+    """
+    found = [point for point in points if drawable(point[0]) and drawable(point[1])]
+    if not found:
+        return nothing(alt)
+    xs, ys = [x for x, _ in found], [y for _, y in found]
+    both = around([*xs, *ys])
+    frame = Frame(both, both, WIDTH) if diagonal else Frame(around(xs), around(ys), WIDTH)
+    body = [frame.axes(x_label, y_label)]
+    if diagonal:
+        (x0, y0), (x1, y1) = frame.at(both.low, both.low), frame.at(both.high, both.high)
+        body.append(stroke(x0, y0, x1, y1, "level"))
+    body += [marker(*frame.at(x, y), "blue", 0, size=0.6) for x, y in found]
+    return picture(alt, body, WIDTH)
+
+
 def names(series: Sequence[Line]) -> Markup:
     """The lines' names, each beside a piece of its line."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ import numpy as np
 import kobai
 from kobai import ops
 from kobai.core.tensor import Tensor
-from kobai.data import DataSplits
+from kobai.data import DataSplits, Preparation
 from kobai.errors import DataError
-from kobai.lab.reports import count_charts
+from kobai.lab.reports import charts, count_charts
 from kobai.lab.reports.axes import rounded
 from kobai.lab.reports.markup import Markup, data_uri, facts, png, table, tag
 from kobai.lab.reports.page import figure, how, more
-from kobai.train import inference
+from kobai.train import inference, scores
 from kobai.train.job import Restored, load_data
 from kobai.xp import to_host
 
@@ -25,6 +26,9 @@ BATCH = 256
 """Training samples that go through the model."""
 
 PICTURES, MISTAKES = 20, 20
+
+SHOWN = 500
+"""Points of a cloud at most."""
 
 Host = np.ndarray[Any, Any]
 
@@ -46,7 +50,7 @@ def ask(restored: Restored, data_dir: str | None, say: Callable[[str], None]) ->
     settings = restored.settings if data_dir is None else replace(restored.settings, data_dir=data_dir)
     try:
         splits = load_data(replace(settings, download=False))
-        if splits.input_shape != restored.input_shape or splits.classes != restored.classes:
+        if (splits.input_shape, splits.classes) != (restored.input_shape, restored.classes):
             raise DataError(f"{settings.data}: the data are not those that the model was trained on")
     except (DataError, ImportError, OSError) as error:
         say(f"the report does without the data: {error}")
@@ -56,14 +60,9 @@ def ask(restored: Restored, data_dir: str | None, say: Callable[[str], None]) ->
     picked = np.random.default_rng([settings.seed, 3]).permutation(len(x))[:n]
     index = kobai.tensor(picked, device=x.device)
     batch = ops.index_select(x, 0, index), ops.index_select(t, 0, index)
-    answers = inference.answers(restored, _questions(splits, "validation"))
-    asked = _questions(splits, "test")
+    answers = inference.answers(restored, inference.of_split(splits, "validation"))
+    asked = inference.of_split(splits, "test")
     return Asked(splits, "", batch, answers, inference.score(restored, asked), len(asked.inputs))
-
-
-def _questions(splits: DataSplits, split: str) -> inference.Questions:
-    inputs, target = getattr(splits, split).tensors
-    return inference.Questions(splits.name, inputs, [splits.classes[k] for k in target.tolist()], split)
 
 
 def data_section(restored: Restored, asked: Asked) -> list[Any]:
@@ -73,27 +72,76 @@ def data_section(restored: Restored, asked: Asked) -> list[Any]:
     known = [
         ("Data set", restored.settings.data),
         ("One input", f"{shape} numbers"),
-        ("Classes", f"{len(restored.classes)}: {classes}"),
+        ("Classes", f"{len(restored.classes)}: {classes}")
+        if restored.classes
+        else ("Target", f"{restored.label}, a number"),
     ]
     if asked.splits is None:
         problem = f"The data could not be read, so the report shows nothing that needs them: {asked.problem}"
         return [facts(known), tag("p", problem)]
     splits = asked.splits
     x, t = (to_host(part.array) for part in (splits.train.tensors[0][:10000], splits.train.tensors[1]))
-    counts = np.bincount(t, minlength=len(splits.classes)).tolist()
     names = {"train": "To train on", "validation": "To choose by", "test": "Kept apart to the end"}
     known += [(name, f"{len(getattr(splits, part)):,} samples") for part, name in names.items()]
     spread = f"mean {rounded(x.mean(), 2)}, standard deviation {rounded(x.std(), 2)}"
     known.append(("What the model sees", f"{spread}, from {rounded(x.min())} to {rounded(x.max())}"))
+    features = splits.features and more(f"The {len(splits.features)} inputs", tag("p", ", ".join(splits.features)))
+    done = splits.notes and more("How the table was read", [tag("p", note) for note in splits.notes])
+    if splits.preparation is not None and not splits.classes:
+        return [facts(known), _spread_of_target(splits.preparation, t), features, done]
+    counts = np.bincount(t, minlength=len(splits.classes)).tolist()
     least, most = min(counts), max(counts)
     balance = (
         f"Training samples of each class: from {least:,} ({splits.classes[counts.index(least)]}) to {most:,} "
         f"({splits.classes[counts.index(most)]})."
     )
     chart = count_charts.bars(splits.classes, counts, alt=balance, x_label="class", y_label="training samples")
-    features = splits.features and more(f"The {len(splits.features)} features", tag("p", ", ".join(splits.features)))
     drawn = figure(chart, "Training samples of each class", class_="single")
-    return [facts(known), _pictures(splits, t), drawn, features]
+    return [facts(known), _pictures(splits, t), drawn, features, done]
+
+
+def _spread_of_target(preparation: Preparation, t: Host) -> Markup:
+    values = scores.values(preparation, t)
+    counts, edges = np.histogram(values, bins=8)
+    told = (
+        f"{preparation.target} of the training samples: mean {rounded(values.mean())}, from {rounded(values.min())} to "
+    )
+    told += f"{rounded(values.max())}."
+    names = [rounded((low + high) / 2) for low, high in pairwise(edges.tolist())]
+    chart = count_charts.bars(names, counts.tolist(), alt=told, x_label=preparation.target, y_label="training samples")
+    return figure(chart, "Training samples by their target", told, "single")
+
+
+def residuals(restored: Restored, asked: Asked) -> list[Any]:
+    """Values said and true on the validation split, and the farthest from one another."""
+    assert asked.splits is not None
+    assert asked.answers is not None
+    assert asked.answers.values is not None
+    assert restored.preparation is not None
+    said = asked.answers.values
+    true = scores.values(restored.preparation, to_host(asked.splits.validation.tensors[1].array))
+    error = said - true
+    half = float(np.median(abs(error)))
+    told = f"Half of the {len(true):,} validation samples are predicted within {rounded(half)} of the true {restored.label}."
+    note = (
+        "These are samples of the validation split: the test split must stay what nobody looked at. Points on the line are "
+        "predicted exactly; what is said of points above it is too much."
+    )
+    picked = np.random.default_rng(0).permutation(len(true))[:SHOWN]
+    cloud = list(zip(true[picked].tolist(), said[picked].tolist(), strict=True))
+    drawing = charts.dots(cloud, alt=told, x_label=f"true {restored.label}", y_label="predicted", diagonal=True)
+    rest = list(zip(said[picked].tolist(), error[picked].tolist(), strict=True))
+    left = charts.dots(
+        rest, alt="What is left, over what is predicted.", x_label="predicted", y_label="predicted − true"
+    )
+    worst = np.argsort(-abs(error), kind="stable")[: MISTAKES // 2]
+    rows = [[rounded(true[i]), rounded(said[i]), rounded(error[i])] for i in worst]
+    drawn = [
+        figure(drawing, "Predicted and true", told),
+        figure(left, "Residuals", "a pattern here is something not learnt"),
+    ]
+    farthest = table(["true", "predicted", "error"], rows, numeric=range(3), caption="The farthest from the truth")
+    return [how(note), tag("div", drawn, class_="two"), farthest]
 
 
 def mistakes(restored: Restored, asked: Asked) -> list[Any]:

@@ -24,11 +24,12 @@ from kobai.lab.reports.count_charts import Bars
 from kobai.lab.reports.drawing import key
 from kobai.lab.reports.markup import Markup, code, table, tag
 from kobai.lab.reports.page import figure, how, more
-from kobai.nn import functional as F
 from kobai.nn.utils import clip_grad_norm_
 from kobai.optim import Optimizer
 from kobai.train import job
 from kobai.train.batches import evaluating
+from kobai.train.objectives import loss_of
+from kobai.utils.data import TensorDataset
 
 BINS, PANELS = 36, 12
 
@@ -69,8 +70,8 @@ class Seen:
 def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Tensor]) -> Seen:
     """Observe a step of both nets, on copies. Draws random numbers."""
     settings = restored.settings
-    shape, classes = restored.input_shape, len(restored.classes)
-    fresh, begun = job.begin(settings, job.describe_model(settings, shape, classes))
+    fresh, begun = job.begin(settings, job.describe_model(settings, restored.input_shape, restored.outputs))
+    loss_fn = loss_of(settings, TensorDataset(*batch), restored.outputs)
     trained = copy.deepcopy(restored.model)
     going = job.optimizer_of(settings, trained)
     try:
@@ -81,17 +82,23 @@ def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Ten
     for model, rule in ((fresh, begun), (trained, going)):
         model.train()
         diagnosis = diagnose(
-            model, batch, optimizer=rule, clip_grad_norm=settings.clip_grad_norm, precision=settings.precision
+            model, batch, loss_fn, rule, clip_grad_norm=settings.clip_grad_norm, precision=settings.precision
         )
-        found.append((_reading(model, rule, batch, settings.clip_grad_norm), diagnosis))
+        found.append((_reading(model, rule, batch, loss_fn, settings.clip_grad_norm), diagnosis))
     (before, first), (after, last) = found
     return Seen(before, after, first, last, len(batch[0]))
 
 
-def _reading(model: nn.Module, rule: Optimizer, batch: tuple[Tensor, Tensor], clip: float | None) -> Reading:
+def _reading(
+    model: nn.Module,
+    rule: Optimizer,
+    batch: tuple[Tensor, Tensor],
+    loss_fn: Callable[[Any, Any], Tensor],
+    clip: float | None,
+) -> Reading:
     probe = Probe(model, rule, every=1, bins=BINS)
     with probe.step():
-        loss = F.cross_entropy(model(batch[0]), batch[1])
+        loss = loss_fn(model(batch[0]), batch[1])
         rule.zero_grad()
         loss.backward()
         if clip is not None:

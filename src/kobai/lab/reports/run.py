@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from kobai.compat.versions import VERSION
 from kobai.core.untrusted import from_json, regular
 from kobai.errors import CheckpointError, DataError
@@ -16,7 +18,7 @@ from kobai.lab.plain import plain
 from kobai.lab.reports import charts, depth
 from kobai.lab.reports.axes import percent, rounded
 from kobai.lab.reports.charts import Line
-from kobai.lab.reports.data import Asked, ask, data_section, mistakes
+from kobai.lab.reports.data import Asked, ask, data_section, mistakes, residuals
 from kobai.lab.reports.markup import code, table, tag
 from kobai.lab.reports.page import Page, environment, figure, how, more
 from kobai.lab.training.from_settings import command
@@ -24,7 +26,7 @@ from kobai.train import checkpoint, job
 from kobai.train.activations import matching_init
 from kobai.train.progress import duration
 from kobai.train.settings import to_toml
-from kobai.xp import backend, default_device
+from kobai.xp import backend, default_device, to_host
 
 Say = Callable[[str], None]
 History = list[dict[str, Any]]
@@ -57,25 +59,46 @@ def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
         sub=f"{_shape(restored)} · {job.describe_training(settings)}",
     )
     if asked.test is not None:
-        result.tiles.append((percent(asked.test["accuracy"]), f"test accuracy, of {asked.tested:,} samples kept apart"))
+        result.tiles += _tested(restored, asked)
     for key, what in (("val_accuracy", "validation accuracy"), ("accuracy", "training accuracy")):
         if best is not None and _known(best.get(key)):
             result.tiles.append((percent(best[key]), f"{what}, epoch {restored.epoch}"))
+    for key, what in (("val_r2", "R² on the validation split"), ("r2", "R² in training")):
+        if best is not None and _known(best.get(key)):
+            result.tiles.append((f"{best[key]:.3f}", f"{what}, epoch {restored.epoch}"))
     result.tiles += [(f"{parameters:,}", "parameters"), (str(len(history)), f"of {settings.epochs} epochs done")]
     result.section("Data", *data_section(restored, asked))
     result.section("Model", *_model(restored, asked, parameters))
     if history:
         result.tiles.append((duration(sum(r.get("time") or 0.0 for r in history)), "of training"))
-        result.section("Learning curves", *_curves(history, restored.epoch))
+        result.section("Learning curves", *_curves(history, restored))
     if asked.batch is not None:
         seen = depth.look(restored, state, asked.batch)
         result.section("Activations through depth", *depth.activations(seen))
         result.section("Gradient flow", *depth.gradients(seen))
         result.section("Findings and cures", *depth.findings(restored, seen))
     if asked.answers is not None:
-        result.section("Mistakes", *mistakes(restored, asked))
+        result.section("Mistakes", *(mistakes if restored.classes else residuals)(restored, asked))
     result.section("Environment", *_environment(restored, state))
     return result
+
+
+def _tested(restored: job.Restored, asked: Asked) -> list[tuple[str, str]]:
+    """Tiles of the test split, beside what a net would reach that always says the same."""
+    assert asked.test is not None
+    assert asked.splits is not None
+    of = f"of {asked.tested:,} samples kept apart"
+    if not restored.classes:
+        r2, mae = asked.test["r2"], asked.test["mae"]
+        said = "no better than always saying the mean" if r2 <= 0 else "0 is always saying the mean, 1 is exact"
+        return [(f"{r2:.3f}", f"test R², {of}; {said}"), (rounded(mae), f"mean error of {restored.label} there")]
+    counts = np.bincount(to_host(asked.splits.test.tensors[1].array), minlength=len(restored.classes))
+    chance = counts.max() / counts.sum()
+    if restored.preparation is None and asked.test["accuracy"] > chance:
+        return [(percent(asked.test["accuracy"]), f"test accuracy, {of}")]
+    guess = f"always saying {restored.classes[int(counts.argmax())]} is right in {percent(chance)}"
+    worse = "this net guesses; " * bool(asked.test["accuracy"] <= chance)
+    return [(percent(asked.test["accuracy"]), f"test accuracy, {of}; {worse}{guess}")]
 
 
 def story(history: History, best: int, planned: int) -> str:
@@ -131,14 +154,18 @@ def _model(restored: job.Restored, asked: Asked, parameters: int) -> list[Any]:
         rows.append([path or "model", type(module).__name__, shape, f"{count:,}" if count else "–"])
     whole = ["", "in all", "", f"{parameters:,}"]
     layers = table(["layer", "kind", "output", "parameters"], [*rows, whole], numeric=[3], caption="Layers")
+    last = (
+        "a score for each class; softmax makes probabilities of them" if restored.classes else "one value, standardised"
+    )
     note = (
         "Each row is a layer, from the input to the output; findings and charts below name layers as the first "
-        "column does. The last layer gives a score for each class; softmax makes probabilities of them."
+        f"column does. The last layer gives {last}."
     )
     return [how(note), layers if len(rows) <= LONG else more(f"All {len(rows)} layers", layers)]
 
 
-def _curves(history: History, best: int) -> list[Any]:
+def _curves(history: History, restored: job.Restored) -> list[Any]:
+    best = restored.epoch
     epochs = [float(r["epoch"]) for r in history]
     marks = [(float(best), f"this net: epoch {best}")] if _record(history, best) is not None else []
     drawn = []
@@ -160,7 +187,7 @@ def _curves(history: History, best: int) -> list[Any]:
             continue
         log = name == "loss" and min(values) > 0 and max(values) > 50 * min(values)
         ends = "; ".join(f"{line.name} from {_end(line, 0, name)} to {_end(line, -1, name)}" for line in series)
-        label, shares = "loss (cross-entropy)" if name == "loss" else name, name == "accuracy"
+        label, shares = _label(restored) if name == "loss" else {"r2": "R²"}.get(name, name), name == "accuracy"
         alt = f"{name} over {len(epochs)} epochs: {ends}."
         draw(name, series, alt, y_label=label, log=log, percent=shares, marks=marks)
     rates = [r.get("lr") for r in history]
@@ -177,6 +204,13 @@ def _curves(history: History, best: int) -> list[Any]:
     )
     every = table(header, rows, numeric=range(len(header)), caption="History")
     return [how(note), tag("div", drawn, class_="two"), more("All epochs", every)]
+
+
+def _label(restored: job.Restored) -> str:
+    """The loss, by its name."""
+    loss = restored.settings.loss
+    usual = "cross-entropy" if restored.classes else "mse"
+    return f"loss ({usual if loss in ('auto', 'cross_entropy') else loss})"
 
 
 def _environment(restored: job.Restored, state: dict[str, Any]) -> list[Any]:
@@ -229,7 +263,7 @@ def _record(history: History, epoch: int) -> dict[str, Any] | None:
 
 def _shape(restored: job.Restored) -> str:
     s = restored.settings
-    sizes = "-".join(map(str, (math.prod(restored.input_shape), *s.hidden, len(restored.classes))))
+    sizes = "-".join(map(str, (math.prod(restored.input_shape), *s.hidden, restored.outputs)))
     init = matching_init(s.activation) if s.init == "auto" else s.init
     extras = [", batch norm"] * s.batch_norm + [f", dropout {s.dropout:g}"] * bool(s.dropout)
     return f"{s.model} {sizes}, {s.activation}, init {init}{''.join(extras)}"

@@ -51,7 +51,9 @@ def _page(content: dict[str, Any], tested: dict[str, Any] | None) -> Page:
     if best is not None:
         page.tiles.append((_score(plan, best.value), f"{plan.score} of the best, trial {best.number}"))
         if tested is not None and _asked(plan, tested) == best.parameters:
-            page.tiles.append((percent(tested["accuracy"]), "test accuracy, looked at once"))
+            page.tiles.append(
+                (_of_test(tested), f"test {'accuracy' if 'accuracy' in tested else 'R²'}, looked at once")
+            )
     page.tiles += [
         (str(len(ended)), "trials"),
         *[(str(pruned), "of them pruned: ended early")] * (pruned > 0),
@@ -106,13 +108,11 @@ def _chosen(plan: TunePlan, best: Trial, command: str, tested: dict[str, Any] | 
         )
         parts.append(how(said))
     else:
-        said = (
-            f"Trained with these settings once more, the model scores {percent(tested['accuracy'])} on the test split"
-        )
+        said = f"Trained with these settings once more, the model scores {_of_test(tested)} on the test split"
         if (asked := _asked(plan, tested)) != best.parameters:
             said = (
                 "The search has gone on since the test split was looked at. With the settings that were best then, "
-                f"{_listed(asked)}, it gave {percent(tested['accuracy'])}"
+                f"{_listed(asked)}, it gave {_of_test(tested)}"
             )
         parts.append(tag("p", f"{said} (loss {rounded(tested['loss'])}). No trial saw it, and it was looked at once."))
     return [*parts, tag("p", "This command trains with them:"), code(command, wrap=True)]
@@ -231,3 +231,8 @@ def _score(plan: TunePlan, value: float | None) -> str:
 
 def _value(value: Any) -> str:
     return rounded(value) if isinstance(value, float) else spelt(value)
+
+
+def _of_test(tested: dict[str, Any]) -> str:
+    """The accuracy on the test split, or the R² of a regression."""
+    return percent(tested["accuracy"]) if "accuracy" in tested else f"R² {tested['r2']:.3f}"

@@ -86,7 +86,8 @@ class Search:
         say: Callable[[str], None] = lambda line: None,
         callbacks: tuple[Callback, ...] = (),
     ) -> dict[str, Any]:
-        """Train with the best settings and look at the test split: ``{"accuracy": …, "loss": …, "parameters": …}``.
+        """Train with the best settings and look at the test split: ``{"accuracy": …, "loss": …, "parameters": …}``,
+        of a regression ``"r2"`` instead of the accuracy.
 
         With ``folder``, the run's files stay in its subfolder ``chosen`` and the result in ``test.json``; asked again, that is
         what is returned. ``say`` is given each line of what is worth telling, ``callbacks`` go to the Trainer. DataError where
@@ -109,7 +110,8 @@ class Search:
         resume = run if job.holds_run(run) else None  # a look that was interrupted
         data = job.load_data(settings)
         scores = job.train(settings, data, run, resume=resume, say=say, callbacks=callbacks, curve=False)
-        found = {"accuracy": scores["accuracy"], "loss": scores["loss"], "parameters": chosen}
+        main = "accuracy" if "accuracy" in scores else "r2"
+        found = {main: scores[main], "loss": scores["loss"], "parameters": chosen}
         write_json(path, found, indent=1)
         results = path.with_name(RESULTS)
         if results.exists():

@@ -338,18 +338,33 @@ def evaluate(model: Module, x: Tensor, t: Tensor) -> tuple[float, float]:
 
 
 def _evaluated(model: Module, *parts: tuple[Tensor, Tensor]) -> list[tuple[float, float]]:
-    """(mean cross-entropy, accuracy) over each part, with one transfer from the device."""
+    """(mean cross-entropy, accuracy) over each part, of values (mean squared error, R²); with one transfer from the device."""
     sums = []
     with evaluating(model):
         for x, t in parts:
             batches = []
             for i in range(0, len(x), EVALUATION_BATCH):
                 scores, target = model(x[i : i + EVALUATION_BATCH]), t[i : i + EVALUATION_BATCH]
-                right = (scores.argmax(1) == target).sum().to(scores.dtype)
-                batches.append(ops.stack([F.cross_entropy(scores, target, reduction="sum"), right]))
+                batches.append(_sums(scores, target))
             sums.append(ops.stack(batches).sum(0))
     numbers = to_host(ops.stack(sums).array).tolist()
-    return [(loss / len(x), right / len(x)) for (loss, right), (x, _) in zip(numbers, parts, strict=True)]
+    found = []
+    for (loss, right, total, squares), (x, t) in zip(numbers, parts, strict=True):
+        n = len(x)
+        if t.is_floating_point():
+            spread = squares - total * total / n
+            right = n * (1 - loss / spread) if spread > 0 else math.nan
+        found.append((loss / n, right / n))
+    return found
+
+
+def _sums(scores: Tensor, target: Tensor) -> Tensor:
+    """Sums over a batch: of the loss, of right answers, of values and of their squares."""
+    if target.is_floating_point():
+        error = scores - target
+        return ops.stack([(error * error).sum(), error.sum() * 0, target.sum(), (target * target).sum()])
+    right = (scores.argmax(1) == target).sum().to(scores.dtype)
+    return ops.stack([F.cross_entropy(scores, target, reduction="sum"), right, right * 0, right * 0])
 
 
 def _batches(n: int, size: int, seed: int, like: Tensor) -> Iterator[Tensor]:

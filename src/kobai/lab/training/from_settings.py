@@ -18,7 +18,7 @@ from kobai.train import job
 from kobai.train.callbacks import Callback
 from kobai.train.optimizers import OPTIMIZERS
 from kobai.train.recipes import recipe
-from kobai.train.settings import FREE, RunSettings, SettingsError, option
+from kobai.train.settings import FREE, TABULAR, RunSettings, SettingsError, option
 from kobai.train.trainer import Trainer
 from kobai.utils.data import TensorDataset
 from kobai.xp import backend
@@ -33,7 +33,7 @@ class Parts:
     train: TensorDataset
     validation: TensorDataset
     input_shape: tuple[int, ...]
-    classes: int
+    outputs: int
 
     @cached_property
     def fingerprint(self) -> list[int]:
@@ -48,14 +48,14 @@ def parts(settings: RunSettings) -> Parts:
     (1294, 144)
     """
     s = settings
-    return _parts(s.data, s.data_dir, s.download, s.label, s.validation, s.seed, backend())
+    read = RunSettings(data=s.data, data_dir=s.data_dir, download=s.download, validation=s.validation, seed=s.seed)
+    return _parts(replace(read, **{name: getattr(s, name) for name in TABULAR}), backend())
 
 
 @lru_cache(maxsize=4)
-def _parts(data: str, folder: str | None, download: bool, label: str | None, share: float, seed: int, on: str) -> Parts:
-    settings = RunSettings(data=data, data_dir=folder, download=download, label=label, validation=share, seed=seed)
+def _parts(settings: RunSettings, on: str) -> Parts:
     splits = job.load_data(settings)
-    return Parts(splits.train, splits.validation, tuple(splits.input_shape), len(splits.classes))
+    return Parts(splits.train, splits.validation, tuple(splits.input_shape), splits.outputs)
 
 
 def fingerprint(settings: RunSettings) -> list[int]:
@@ -121,7 +121,7 @@ def train(
     measure = _Measure(data, batches, {math.ceil(i * total / measures) for i in range(1, measures + 1)}, on_measure)
     trainer, loader = job.assemble(
         settings,
-        job.describe_model(settings, data.input_shape, data.classes),
+        job.describe_model(settings, data.input_shape, data.outputs),
         data.train,
         callbacks=[measure],
         terminate_on_non_finite=False,
