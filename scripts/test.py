@@ -12,8 +12,7 @@ import sys
 
 from _setup import ROOT, live_in, main
 
-EXTRAS = {"cpu", "cuda-proof", "data", "dev", "mpi", "onnx", "plot", "tensorboard", "tune"}
-EXTRAS = {"cpu", "cuda-proof", "data", "dev", "mpi", "plot", "postgres", "tensorboard", "tune"}
+EXTRAS = {"cpu", "cuda-proof", "data", "dev", "mpi", "onnx", "plot", "postgres", "tensorboard", "tune"}
 
 
 def simulated():
