@@ -187,8 +187,8 @@ class Tensor:
 
     def data_ptr(self) -> int:
         """Address of the first element."""
-        xp = xp_of(self._array)
-        return int(self._array.ctypes.data if xp is np else self._array.data.ptr)
+        array = self._array
+        return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
 
     # --- gradient -----------------------------------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ class Shards:
         for metric, (sums, _) in zip(metrics, found[0], strict=True):
             k = 1 if type(sums) in PLAIN else sums.size
             own = total[first : first + k + 1]
-            metric.add(*(_plain(own) if xp is np else (own[:-1], own[-1])))
+            metric.add(*(_plain(own) if isinstance(own, np.ndarray) else (own[:-1], own[-1])))
             first += k + 1
 
 
