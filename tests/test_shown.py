@@ -189,6 +189,7 @@ SAYS = {
         "samples in a batch: 4",
     ],
     "kobai train": [r"test accuracy (0\.\d{4}|1\.0000)"],
+    "kobai export": [r"^runs/NAME/model\.onnx: ", r"scores +float32 \(samples, 3\)"],
     "kobai evaluate": [
         r"runs/NAME/best\.safetensors, epoch \d(, the best of runs/NAME)?, on measurements, test split",
         r"test accuracy \d\.\d{4}\n$",

@@ -97,7 +97,7 @@ def reinitialise(schemes: Mapping[str, str], several: Sequence[str] = ()) -> tup
             groups.setdefault(scheme, []).append(expression(path))
     lines = []
     for scheme, layers in groups.items():
-        lines.append(f"for layer in ({', '.join(layers)},):")
+        lines.append(f"for layer in [{', '.join(layers)}]:")
         lines.append(f'    nn.init.by_name("{scheme}")(layer.weight)')
         lines.append("    if layer.bias is not None:")
         lines.append("        nn.init.zeros_(layer.bias)")

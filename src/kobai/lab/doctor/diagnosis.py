@@ -75,7 +75,7 @@ def diagnose(
     >>> found.findings[0].disease, found.findings[0].severity, found.healthy
     ('collapsed', 'error', False)
     >>> print(found.findings[0].cure.code.splitlines()[0])
-    for layer in (model[0], model[2], model[4], model[6], model[8], model[10],):
+    for layer in [model[0], model[2], model[4], model[6], model[8], model[10]]:
     """
     case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps, precision, data, validation)
     return diagnosed(case, None if quick else Trials(case, say=progress))

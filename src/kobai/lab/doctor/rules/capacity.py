@@ -148,6 +148,8 @@ def bottleneck(view: View) -> Finding | None:
             continue
         linear = isinstance(before.module, nn.Linear) and isinstance(here.module, nn.Linear)
         simple = linear and wide.shape[0] == units and not _normalised_between(view, before.name, here.name)
+        if simple and units > FEW_DIMENSIONS:  # as wide as it should be: the signal has collapsed to rounding
+            continue
         better = min(sides, 64)
         return BOTTLENECK.found(
             Evidence(f"dimensions of what goes into {here.name!r}", rank, FEW_DIMENSIONS + 1, False),
