@@ -20,7 +20,7 @@ from kobai.core import tape
 from kobai.core.tape import Node, RemovableHandle, backward_into, root_edge, root_gradient, run_hooks
 from kobai.dtypes import FLOATING, _known, _of, dtype, get_default_dtype
 from kobai.errors import MissingAttribute
-from kobai.xp import Array, array_types, asarray, device, device_of, xp_of
+from kobai.xp import Array, array_types, asarray, device, device_of
 
 
 class Size(tuple[int, ...]):
