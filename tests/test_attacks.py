@@ -23,7 +23,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a link there is a privilege")
-@pytest.mark.parametrize("name", commands.COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] * (name in ("bench", "report", "tune")))  # those that take long
+        for name in commands.COMMANDS
+    ],
+)
 def test_whatever_a_dead_process_or_a_full_disk_leaves_goes_on(name, folder):
     said: list[str] = []
     assert crash_points.points(name, folder, 0, SHARES.get(name, 0.0), said.append) == [], said

@@ -72,6 +72,7 @@ def run(line: str, capsys: pytest.CaptureFixture[str]) -> str:
     return out.splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_a_run_with_changed_images_can_be_used(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn", reason="the embedded digits need the extra 'data'")
     monkeypatch.chdir(tmp_path)

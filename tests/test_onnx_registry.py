@@ -67,6 +67,7 @@ def disagreement(key, given, options):
     return None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", PRIMITIVES)
 def test_a_primitive_has_the_same_numbers_there_and_back(key):
     wrong = {}

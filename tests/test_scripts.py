@@ -134,7 +134,7 @@ def test_python_without_venv_module_borrows_pip(setup, tree):
         ("bench.py", "cpu plot", "-m kobai bench"),
         (
             "test.py",
-            "cpu cuda-proof data dev mpi onnx plot tensorboard tune",
+            "cpu cuda-proof data dev mpi onnx plot postgres tensorboard tune",
             "-m pytest --numprocesses=auto --dist=loadfile",
         ),
     ],

@@ -31,7 +31,7 @@ def test_evaluate_whole_tables(capsys, run, table):
 @pytest.fixture
 def overtrained(capsys, table):
     """A run whose best epoch is not its last, nor the one that a copy of it is of."""
-    flags = ["--hidden", 8, "--epochs", 12, "--lr", 0.3, "--label", "kind", "--out", "run"]
+    flags = ["--hidden", 8, "--epochs", 12, "--patience", 99, "--lr", 0.3, "--label", "kind", "--out", "run"]
     assert kobai_command(capsys, "train", "--data", table, *flags)[0] == 0
     best, last = (checkpoint.read(f"run/{name}.safetensors") for name in ("best", "last"))
     if best["epoch"] == last["epoch"]:  # by chance: another file under the best one's name serves as well
@@ -97,6 +97,7 @@ def test_a_report_on_another_epoch_than_the_best_says_so(capsys, overtrained):
     records = [dict(record) for record in state["history"]]
     for record in records:
         record["val_loss"] = 0.1 if record["epoch"] == 2 else 0.5
+        record["val_accuracy"] = 1.0 if record["epoch"] == 2 else 0.5
     kobai.save({**state, "history": records}, "mine.safetensors")
     assert kobai_command(capsys, "report", "mine.safetensors", "--out", "page.html")[0] == 0
     text = " ".join(Path("page.html").read_text().split())

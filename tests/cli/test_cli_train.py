@@ -15,7 +15,9 @@ from cli_commands import ENVIRONMENT, SMALL, command_line, history, kobai_comman
 
 
 def test_train_writes_a_run_and_ends_with_the_test_accuracy(capsys, table):
-    code, out, err = kobai_command(capsys, "train", "--data", table, *SMALL, "--epochs", 12, "--lr", 0.05)
+    code, out, err = kobai_command(
+        capsys, "train", "--data", table, *SMALL, "--epochs", 12, "--patience", 12, "--lr", 0.05
+    )
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[-1].startswith("test accuracy ")
@@ -109,7 +111,7 @@ def test_the_command_line_is_stronger_than_the_file_and_the_file_than_the_defaul
     assert len(out.splitlines()) == 1
     saved = tomllib.loads(Path("run/config.toml").read_text())
     assert (saved["hidden"], saved["batch_size"], saved["epochs"]) == ([7, 6], 30, 2)
-    assert (saved["batch_norm"], saved["dropout"]) == (False, 0.0)
+    assert (saved["batch_norm"], saved["dropout"]) == (False, 0.2)  # tables bring a dropout of 0.2
 
 
 def test_the_config_of_a_run_repeats_it(capsys, table):

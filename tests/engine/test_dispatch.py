@@ -142,5 +142,7 @@ def test_nothing_else_decides():
         if (isinstance(node, ast.Attribute) and node.attr == "numba_installed")
         or (isinstance(node, ast.Name) and node.id == "numba_installed")
     }
-    # the stream of random words is drawn for arrays of any dtype; our own GEMM is a library, not a twin
-    assert asks == {"engine/dispatch.py", "cli/info.py", "cli/warmup.py", "cpu/blas.py", "ops/dropout/philox.py"}
+    # the stream of random words is drawn for arrays of any dtype; our own GEMM is a library, not a twin; processes and
+    # shipped hashes compare what is installed
+    tell = {"cli/info.py", "cli/warmup.py", "bits/verification.py", "train/shards.py"}
+    assert asks == {"engine/dispatch.py", "cpu/blas.py", "ops/dropout/philox.py", *tell}

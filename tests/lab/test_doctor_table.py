@@ -47,12 +47,13 @@ ELSEWHERE = {
     "overfitting",
     "falls-back",
     "schedule-ended",
+    "steps-uphill",
     "spoilt-by-steps",
     "validation-worse-than-guessing",
     "validation-easier",
 }
 """Diseases that a few steps on a batch of digits do not show, or not in a net that can be trained; other tests have them."""
-CURES_ELSEWHERE = {"set_rate", "group_norm", "average_anew", "without"}
+CURES_ELSEWHERE = {"descend", "set_rate", "group_norm", "average_anew", "without"}
 STEPS = 100
 TRIALS = {"weight-decay-too-large", "momentum-too-high"}
 """Diseases that only a trial shows."""

@@ -202,6 +202,7 @@ def test_names_from_a_table_are_escaped_everywhere(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [12, 45])
+@pytest.mark.filterwarnings("ignore:.*few training rows")
 def test_many_classes(tmp_path, classes):
     data = table(tmp_path / "t.csv", rows=classes * 8, classes=classes)
     page = Page(report(train(tmp_path / "run", data=str(data), hidden=(), epochs=1)).read_text(encoding="utf-8"))

@@ -323,6 +323,9 @@ def test_files_that_are_no_study_are_left_alone(tmp_path):
             kobai.lab.tune(SPACE, out=tmp_path / "b", **QUICK)
         assert foreign.read_text() == content
     assert [p.name for p in (tmp_path / "b").iterdir()] == [tune_study.JOURNAL]
+    foreign.write_text('{"op_code":2,"worker_id":"x","study_id":0,"user_attr":{"plan":{"sett":{}}}}\n')
+    with pytest.raises(DataError, match="the plan of the search is damaged"):
+        read_plan(tmp_path / "b")
     with pytest.raises(DataError, match="holds no search"):
         read_plan(tmp_path / "a")
     with pytest.raises(DataError, match="is a file"):

@@ -19,6 +19,7 @@ from kobai.core.checksum import read_json
 from kobai.core.files import write_atomically
 from kobai.cpu import threads
 from kobai.engine import dispatch, notices
+from kobai.errors import install
 
 __all__ = ["HASHES", "PROMISED", "Difference", "Report", "Verdict", "record", "verify", "versions"]
 
@@ -176,7 +177,7 @@ def versions() -> dict[str, str]:
 
 def _unpromised(found: dict[str, str]) -> str:
     if "numba" not in found:
-        return "without Numba sums are NumPy's and its BLAS': pip install 'kobai[cpu]'"
+        return f"without Numba sums are NumPy's and its BLAS': {install('cpu')}"
     for name, (low, high) in PROMISED.items():
         here = tuple(int(part) for part in found[name].split(".")[: len(high)])
         if not low[: len(here)] <= here <= high:

@@ -193,17 +193,11 @@ class Recorder(Rules):
         if hasattr(kernel, "bind"):
             self._do(kernel.bind(*raw))
         else:
-            self._do(kernel, *raw)
+            self._do_apart(kernel, *raw)
 
     def check(self, look: Callable[..., None], args: tuple[Any, ...]) -> None:
-        """Run a check, outside the step, and note it; see :func:`kobai.engine.dispatch.check`."""
-        thread = get_ident()
-        session = _xp.sessions.pop(thread, None)  # what it computes is no part of the step
-        try:
-            self._do(look, *(self._unwrap(arg) for arg in args))
-        finally:
-            if session is not None:
-                _xp.sessions[thread] = session
+        """Run a check and note it; see :func:`kobai.engine.dispatch.check`."""
+        self._do_apart(look, *(self._unwrap(arg) for arg in args))
 
     # --- calls
 
@@ -213,6 +207,16 @@ class Recorder(Rules):
     def _do(self, function: Callable[..., Any], *args: Any) -> None:
         function(*args)
         self._note(function, args)
+
+    def _do_apart(self, function: Callable[..., Any], *args: Any) -> None:
+        """:meth:`_do` of what may launch kernels of its own: these are no part of the step, for it calls them anew."""
+        thread = get_ident()
+        session = _xp.sessions.pop(thread, None)
+        try:
+            self._do(function, *args)
+        finally:
+            if session is not None:
+                _xp.sessions[thread] = session
 
     def _unwrap(self, value: Any) -> Any:
         kind = type(value)

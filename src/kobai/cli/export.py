@@ -41,38 +41,44 @@ def export(*, trained: Trained, to: To = "onnx", out: Out = None) -> None:
         raise SettingsError("to", f"{to!r}: no format is called so.{nearest(to, FORMATS)}")
     given = trained.expanduser()
     restored = job.restore(given, warn)
+    answers, prepared = "scores" if restored.classes else "values", restored.preparation
     path = out if out is not None else (given if given.is_dir() else restored.path.parent) / "model.onnx"
     onnx.export(
         restored.model.cpu(),
         zeros(1, *restored.input_shape, device="cpu"),
         path,
         input_names=["x"],
-        output_names=["scores"],
-        dynamic_axes={"x": {0: "samples"}, "scores": {0: "samples"}},
+        output_names=[answers],
+        dynamic_axes={"x": {0: "samples"}, answers: {0: "samples"}},
         metadata={
             "kobai.classes": json.dumps(restored.classes),
             "kobai.features": json.dumps(restored.features),
             "kobai.shift": json.dumps(restored.scaling.shift),
             "kobai.scale": json.dumps(restored.scaling.scale),
+            **({} if prepared is None else {"kobai.preparation": json.dumps(prepared.to_dict())}),
         },
     )
     say(f"{path}: {restored.which}")
     say(f"x       float32 (samples, {', '.join(map(str, restored.input_shape))}): {_input(restored)}")
-    classes = f"one for each class, {_some(restored.classes)}"
-    say(f"scores  float32 (samples, {len(restored.classes)}): {classes}; softmax of them are the probabilities")
+    if prepared is not None and not restored.classes:
+        say(f"values  float32 (samples, 1): {prepared.target} is value × {prepared.scale:.6g} + {prepared.shift:.6g}")
+    else:
+        classes = f"one for each class, {_some(restored.classes)}"
+        say(f"scores  float32 (samples, {len(restored.classes)}): {classes}; softmax of them are the probabilities")
 
 
 def _input(restored: job.Restored) -> str:
     """What the graph takes: it does not prepare raw values itself."""
+    if restored.preparation is not None:
+        inputs = _some(restored.preparation.inputs)
+        return f"{inputs}; how columns become these says the file's metadata, kobai.preparation"
     shift, scale = restored.scaling.shift, restored.scaling.scale
-    what = f"the columns {_some(restored.features)}" if restored.features else "raw values"
+    what = "raw values"
     if set(shift) == {0.0} and set(scale) == {1.0}:
         return f"{what}, as they are"
     if len(shift) == len(scale) == 1:
         return f"{what}, as (value − {shift[0]:g}) / {scale[0]:g}"
-    return (
-        f"{what}, each as (value − shift) / scale with the numbers in the file's metadata, kobai.shift and kobai.scale"
-    )
+    return f"{what}, each as (value − shift) / scale, with kobai.shift and kobai.scale in the file's metadata"
 
 
 def _some(names: tuple[str, ...], most: int = 10) -> str:

@@ -98,7 +98,7 @@ def train(
     """
     if doctor and quiet:
         raise SettingsError("doctor", "warns of what it finds, and --quiet allows no warnings; leave one out")
-    rank = launch.joined(n)
+    rank, begins = launch.joined(n), _resumed_from(resume, folder) is None
     if rank is None and n is not None and n > 1:
         _planned(asked, n, resume, folder)  # wrong settings need no processes to be told
         raise typer.Exit(launch.again(asked.ctx.obj or sys.argv[1:], n))
@@ -107,8 +107,7 @@ def train(
     count = 1 if rank is None else distributed.get_world_size()
     settings, source, known = _in_all(lambda: _prepared(asked, count, resume, folder), rank)
     splits = job.load_data(settings)
-    if source is None:
-        settings = replace(settings, **for_table(splits, asked.given))
+    settings = replace(settings, **(for_table(splits, asked.given) if begins else {}))
     folder = _in_all(lambda: known or new_folder(job.name_of(settings)), rank)
     drawable, quiet = has("matplotlib"), quiet or bool(rank)
     try:

@@ -162,8 +162,8 @@ class NegativeBinomial(_Odds):
     """Successes of probability p before ``total_count`` failures.
 
     >>> import kobai
-    >>> kobai.distributions.NegativeBinomial(3.0, 0.25).mean
-    tensor(1.)
+    >>> kobai.distributions.NegativeBinomial(3.0, 0.5).mean
+    tensor(3.)
     """
 
     total_count: Tensor

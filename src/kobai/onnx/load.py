@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from kobai.core.tensor import Tensor
+from kobai.core.untrusted import regular
 from kobai.errors import CheckpointError
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
@@ -73,7 +74,7 @@ def load(f: str | PathLike[str] | BinaryIO) -> OnnxModule:
         ImportError: without the package ``onnx`` (extra ``onnx``).
     """
     onnx = package()
-    content, where = (f.read(), "the file") if hasattr(f, "read") else (Path(f).read_bytes(), str(f))
+    content, where = (f.read(), "the file") if hasattr(f, "read") else (regular(Path(f)).read_bytes(), str(f))
     try:
         proto = onnx.load_model_from_string(content)
         onnx.checker.check_model(proto)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kobai.errors import DataError
+from kobai.errors import DataError, install
 from kobai.lab.sweep.journal import Journal
 from kobai.lab.sweep.needs_optuna import calm, require
 
@@ -46,9 +46,7 @@ def database(url: str) -> Any:
             time.sleep(0.2)
         except ImportError as error:
             if "psycopg" in url:
-                raise ImportError(
-                    "tune: psycopg is not installed. Install it: pip install 'kobai[postgres]'"
-                ) from error
+                raise ImportError(f"tune: psycopg is not installed. Install it: {install('postgres')}") from error
             raise
         except (errors.SQLAlchemyError, ValueError) as error:
             raise _no_study(url, error) from None

@@ -132,4 +132,7 @@ def read_plan(folder: str | Path, storage: str | None = None) -> TunePlan:
     if held is None:
         missing = f"{tune_study.JOURNAL} is missing" if storage is None else "the database has no study of this name"
         raise DataError(f"{folder}: holds no search to go on with ({missing})")
-    return TunePlan.from_dict(held)
+    try:
+        return TunePlan.from_dict(held)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder}: the plan of the search is damaged ({type(error).__name__}: {error})") from error
