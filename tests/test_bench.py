@@ -219,7 +219,8 @@ def test_bench_without_matplotlib_says_so(capsys, monkeypatch):
 
 @pytest.mark.thorough
 def test_bench_of_a_table_takes_its_shape(capsys):
-    Path("t.csv").write_text("x,y,kind\n" + "".join(f"{i},{-i},{'ab'[i % 2]}\n" for i in range(40)))
+    rows = "".join(f"{i * 0.37 % 1:.2f},{i * 0.73 % 1:.2f},{'ab'[i % 2]}\n" for i in range(40))
+    Path("t.csv").write_text("x,y,kind\n" + rows)
     code, out, _ = kobai_command(capsys, "bench", "--data", "t.csv", *FEW, "--out", "b")
     assert (code, "model     2-8-2, relu" in out) == (0, True)
 
