@@ -16,8 +16,8 @@ from kobai.core.checksum import read_json
 from kobai.errors import CheckpointError, DataError
 from kobai.lab.experiments.register import read as read_result
 from kobai.lab.sweep import tune_study
-from kobai.lab.sweep.tune_plan import TunePlan
-from kobai.lab.sweep.tune_study import JOURNAL, held_plan
+from kobai.lab.sweep.tune import read_plan
+from kobai.lab.sweep.tune_study import JOURNAL
 
 FLIPS = 300
 """Flipped bits of each file, and a third as many of each other kind of damage."""
@@ -39,7 +39,7 @@ def damages(whole: bytes, count: int, chance: random.Random) -> Iterator[tuple[s
 
 
 def searched(path: Path) -> Any:
-    plan = TunePlan.from_dict(held_plan(path.parent) or {})
+    plan = read_plan(path.parent)
     return [
         (t.number, t.state, t.value, t.curve) for t in tune_study.trials(tune_study.open_study(path.parent, plan), plan)
     ]

@@ -148,8 +148,6 @@ def bottleneck(view: View) -> Finding | None:
             continue
         linear = isinstance(before.module, nn.Linear) and isinstance(here.module, nn.Linear)
         simple = linear and wide.shape[0] == units and not _normalised_between(view, before.name, here.name)
-        if simple and units > FEW_DIMENSIONS:  # as wide as it should be: the signal has collapsed to rounding
-            continue
         better = min(sides, 64)
         return BOTTLENECK.found(
             Evidence(f"dimensions of what goes into {here.name!r}", rank, FEW_DIMENSIONS + 1, False),
@@ -286,6 +284,10 @@ def _last(model: nn.Module, inputs: Sequence[Any]) -> tuple[list[str], np.ndarra
     return names, to_host(passages[-1].output.array).astype(np.float64) if passages else None
 
 
+ROUNDED = 1e-5
+"""Differences between samples, over their size, of which float32's rounding is a part that counts."""
+
+
 def _rank(passage: Passage) -> int | None:
     """Dimensions of the inputs of a dense layer or convolution: of its features, or channels, over samples and positions."""
     x, weight = passage.input, passage.weight
@@ -295,6 +297,8 @@ def _rank(passage: Passage) -> int | None:
     rows = features.reshape(-1, features.shape[-1])
     rows = rows[:: max(1, len(rows) // 256)][:512, :512]
     values = np.linalg.svd(rows - rows.mean(0), compute_uv=False)
+    if 0 < values[0] < ROUNDED * np.abs(rows).max() * len(rows) ** 0.5:
+        return None  # what differs between samples is rounding: the signal has collapsed
     return int((values > RANK * values[0]).sum()) if len(rows) > WIDE else None
 
 
