@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
@@ -98,24 +98,24 @@ def train(
     """
     if doctor and quiet:
         raise SettingsError("doctor", "warns of what it finds, and --quiet allows no warnings; leave one out")
-    rank, begins = launch.joined(n), _resumed_from(resume, folder) is None
+    rank = launch.joined(n)
     if rank is None and n is not None and n > 1:
         _planned(asked, n, resume, folder)  # wrong settings need no processes to be told
         raise typer.Exit(launch.again(asked.ctx.obj or sys.argv[1:], n))
     for warning in () if quiet or rank else thread_report.warnings():
         warn(warning)
     count = 1 if rank is None else distributed.get_world_size()
-    settings, source, known = _in_all(lambda: _prepared(asked, count, resume, folder), rank)
-    splits = job.load_data(settings)
-    settings = replace(settings, **(for_table(splits, asked.given) if begins else {}))
-    folder = _in_all(lambda: known or new_folder(job.name_of(settings)), rank)
+    plan = _in_all(lambda: _prepared(asked, count, resume, folder), rank)
+    splits = job.load_data(plan.settings)
+    settings = replace(plan.settings, **(for_table(splits, asked.given) if plan.begins else {}))
+    folder = _in_all(lambda: plan.folder or new_folder(job.name_of(settings)), rank)
     drawable, quiet = has("matplotlib"), quiet or bool(rank)
     try:
         result = job.train(
             settings,
             splits,
             folder,
-            resume=source,
+            resume=plan.source,
             say=silent if quiet else say,
             callbacks=(Progress(out, quiet=quiet), *[Doctor(say=warn_whole)] * doctor),
             curve=drawable,
@@ -143,31 +143,37 @@ def _in_all(plan: Callable[[], T], rank: int | None) -> T:
     return cast(T, plans[0])
 
 
-def _prepared(
-    asked: options.Asked, n: int, resume: str | None, folder: Path | None
-) -> tuple[RunSettings, Path | None, Path | None]:
-    """Settings, what is resumed, and the folder if it is known, into which the run may write."""
-    settings, source, folder = _planned(asked, n, resume, folder)
-    if folder is not None:
-        _check_free(folder, source)
-    return settings, source, folder
+def _prepared(asked: options.Asked, n: int, resume: str | None, folder: Path | None) -> _Plan:
+    """The plan of a run that may write into its folder."""
+    plan = _planned(asked, n, resume, folder)
+    if plan.folder is not None:
+        _check_free(plan.folder, plan.source)
+    return plan
 
 
-def _planned(
-    asked: options.Asked, n: int, resume: str | None, folder: Path | None
-) -> tuple[RunSettings, Path | None, Path | None]:
-    """The settings of the run in ``n`` processes, what it resumes from, and its folder if it is known."""
+@dataclass(frozen=True)
+class _Plan:
+    """The settings of a run, the checkpoint that it resumes, its folder if it is known; ``begins``: no run has set them."""
+
+    settings: RunSettings
+    source: Path | None
+    folder: Path | None
+    begins: bool
+
+
+def _planned(asked: options.Asked, n: int, resume: str | None, folder: Path | None) -> _Plan:
+    """The plan of a run in ``n`` processes."""
     source = _resumed_from(resume, folder)
     if source is None:
         settings = asked.settings()
         if n > 1 and not asked.has("shards"):
             settings = replace(settings, shards=n)
-        return _divided(settings, n), None, folder
+        return _Plan(_divided(settings, n), None, folder, True)
     settings, has_checkpoint = job.begun(source, warn)
     folder = folder or (source if source.is_dir() else source.parent)
     if not has_checkpoint:
         warn(f"{source}: the run in it ended before its first checkpoint; it begins anew with its {job.CONFIG}")
-    return _divided(settings.resumed(asked.given), n), source if has_checkpoint else None, folder
+    return _Plan(_divided(settings.resumed(asked.given), n), source if has_checkpoint else None, folder, False)
 
 
 def _divided(settings: RunSettings, n: int) -> RunSettings:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from kobai.data.splits import DataSplits, Scaling, make_splits, stratified
+from kobai.data.splits import TEST_FRACTION, TEST_SEED, DataSplits, Scaling, make_splits, stratified
 from kobai.errors import DataError, install
-
-TEST_FRACTION = 0.2
-TEST_SEED = 0
 
 
 def digits(*, validation: float = 0.1, seed: int = 0) -> DataSplits:

@@ -14,10 +14,9 @@ import numpy as np
 
 from kobai.core.untrusted import regular
 from kobai.data.image_folder import EXTENSIONS, ImageFolder, open_image
-from kobai.data.splits import DataSplits, Host, Scaling, make_splits, stratified
+from kobai.data.splits import TEST_FRACTION, TEST_SEED, DataSplits, Host, Scaling, make_splits, stratified
 from kobai.errors import DataError, nearest, users_line
 
-TEST, TEST_SEED = 0.2, 0
 SIDE = 64
 """Height and width of images that come in several sizes, unless a size is given."""
 
@@ -88,7 +87,7 @@ def _split(
         _, counts = np.unique(labels, return_counts=True)
         if counts.min() < 2:
             raise DataError(f"{path}: class {classes[int(counts.argmin())]!r} has one image; at least two are needed")
-        rest, apart = stratified(labels, TEST, TEST_SEED, f"{path}: test")
+        rest, apart = stratified(labels, TEST_FRACTION, TEST_SEED, f"{path}: test")
         found = {"train": (pixels[rest], labels[rest]), "test": (pixels[apart], labels[apart])}
     held = found.get("validation", validation)
     return make_splits(name, found["train"], found["test"], classes, held, seed, scaling)

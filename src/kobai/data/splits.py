@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Host = np.ndarray[Any, Any]
 
+TEST_FRACTION, TEST_SEED = 0.2, 0
+"""The test split of what comes without one: a fifth, the same for every seed of a run."""
+
 
 @dataclass(frozen=True)
 class Scaling:

@@ -76,9 +76,7 @@ def recipe(data: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     other_rule = given.get("optimizer", RunSettings.optimizer) != RunSettings.optimizer
     left_out = {*given, *(["lr"] if other_rule else [])}
-    if (
-        given.get("model", RunSettings.model) != RunSettings.model
-    ):  # the recipes are for the MLP; other nets keep its rate
+    if given.get("model", RunSettings.model) != RunSettings.model:  # the recipes are the MLP's; others keep its rate
         left_out |= {*EVERY, "epochs", "batch_size"}
     of_rows = is_table(data) and not names_images(Path(data).expanduser())
     found = TABLE if of_rows else RECIPES.get(data.lower().replace("_", "-"), {})

@@ -46,12 +46,7 @@ def _gray_as_stored(picture: Tensor) -> Any:
 
 
 def _blend(picture: Tensor, other: Any, factor: float) -> Any:
-    mixed = picture * factor + other * (1 - factor)
-    return mixed.clamp(0, top_of(picture)) if picture.is_floating_point() else _stored(mixed, picture)
-
-
-def _stored(values: Tensor, picture: Tensor) -> Any:
-    return values.clamp(0, top_of(picture)).to(picture.dtype)
+    return (picture * factor + other * (1 - factor)).clamp(0, top_of(picture)).to(picture.dtype)
 
 
 def brightness(picture: Picture, factor: float) -> Picture:

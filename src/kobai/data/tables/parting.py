@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kobai.data.splits import stratified
+from kobai.data.splits import TEST_SEED, stratified
 from kobai.data.tables.target import Target
 from kobai.data.tables.values import Host
 from kobai.errors import DataError
-
-TEST_SEED = 0
-"""The test rows do not depend on the seed of a run."""
 
 
 def part(
