@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The default net for tables against scikit-learn's MLP: ``python scripts/tables.py [NAME ...] [--seeds 5]``.
+"""The default net for tables against scikit-learn's MLP: ``python scripts/tables_beside_sklearn.py [NAME ...] [--seeds 5]``.
 
 Twelve tables that scikit-learn and statsmodels bring along. For each seed the rows are shuffled, and both nets are tested on
 the same fifth; both see the same prepared inputs. scikit-learn's net trains on the training and the validation rows together,
