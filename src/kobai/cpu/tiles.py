@@ -96,13 +96,17 @@ class Elements:
         return builder.call(cgutils.get_or_insert_function(builder.module, form, f"llvm.{name}"), operands)
 
     def load_some(self, builder: Any, address: Any, mask: Any) -> Any:
-        """A vector of which only what the mask shows is read, and the rest is zero."""
+        """A vector of which only what the mask shows is read, and the rest is zero; all of it without a mask."""
+        if mask is None:
+            return self.load(builder, address)
         pointer = builder.inttoptr(address, self.vector.as_pointer())
         operands = [pointer, llvm_ir().IntType(32)(self.size), mask, self.zero()]
         return self.call(builder, f"masked.load.{self.name}.p0", self.vector, operands)
 
     def store_some(self, builder: Any, value: Any, address: Any, mask: Any) -> None:
-        """Only what the mask shows is written."""
+        """Only what the mask shows is written; all of the vector without a mask."""
+        if mask is None:
+            return self.store(builder, value, address)
         pointer = builder.inttoptr(address, self.vector.as_pointer())
         operands = [value, pointer, llvm_ir().IntType(32)(self.size), mask]
         self.call(builder, f"masked.store.{self.name}.p0", llvm_ir().VoidType(), operands)
@@ -361,6 +365,46 @@ def loop(builder: Any, start: Any, stop: Any, step: Any, carried: Any) -> Iterat
     builder.position_at_end(after)
 
 
+def _whole_or_part(builder: Any, x: Elements, count: Any, write: Callable[[Any, Any], None]) -> None:
+    """Write code for ``count`` numbers, and for a whole vector without masks: AVX2 has none for bytes, so LLVM would branch.
+
+    ``write`` is given the mask of one vector, and those of the two vectors that hold twice as many.
+    """
+    with builder.if_else(builder.icmp_signed("<", count, integer(x.lanes))) as (part, whole):
+        with part:
+            write(x.masks(builder, count, 1)[0], x.masks(builder, builder.add(count, count), 2))
+        with whole:
+            write(None, (None, None))
+
+
+@_sized
+def greatest_of_pairs(builder: Any, x: Elements, above: Any, below: Any, target: Any, taken: Any, count: Any) -> None:
+    """Maxima of squares of four, two numbers from each of two rows, and which of the four each is: the first of equal ones, and
+    a NaN before any number. A vector of them, or ``count`` if that is less.
+    """
+    ir, bytes = llvm_ir(), Elements(1, lanes=x.lanes)
+    places = ir.VectorType(ir.IntType(32), x.lanes)
+
+    def write(mask: Any, masks: Any) -> None:
+        four = []
+        for row in (above, below):
+            starts = [builder.add(row, integer(i * machine()[0])) for i in range(2)]
+            halves = [x.load_some(builder, place, some) for place, some in zip(starts, masks, strict=True)]
+            for side in range(2):
+                every_other = ir.Constant(places, list(range(side, 2 * x.lanes, 2)))
+                four.append(builder.shuffle_vector(*halves, every_other))
+        best, tap = four[0], bytes.zero()
+        for i, number in enumerate(four[1:], 1):
+            greater = builder.fcmp_ordered(">", number, best)
+            wins = builder.or_(greater, builder.fcmp_unordered("uno", number, number))
+            best = builder.select(wins, number, best)
+            tap = builder.select(wins, bytes.spread(builder, bytes.one(i)), tap)
+        x.store_some(builder, best, target, mask)
+        bytes.store_some(builder, tap, taken, mask)
+
+    _whole_or_part(builder, x, count, write)
+
+
 @_sized
 def spread_pairs(builder: Any, x: Elements, source: Any, taken: Any, target: Any, tap: Any, count: Any) -> None:
     """Two numbers for each in ``source``: it itself where its byte in ``taken`` is ``tap``, or the next; else zero.
@@ -368,19 +412,22 @@ def spread_pairs(builder: Any, x: Elements, source: Any, taken: Any, target: Any
     A vector of them, or ``count`` if that is less.
     """
     ir, bytes = llvm_ir(), Elements(1, lanes=x.lanes)
-    (mask,) = x.masks(builder, count, 1)
-    values, taps = x.load_some(builder, source, mask), bytes.load_some(builder, taken, mask)
+    places = ir.VectorType(ir.IntType(32), x.lanes)
     chosen = builder.trunc(tap, bytes.one)
-    pair = []
-    for one in (chosen, builder.add(chosen, bytes.one(1))):
-        here = builder.icmp_signed("==", taps, bytes.spread(builder, one))
-        pair.append(builder.select(here, values, x.zero()))
-    wide, places = builder.add(count, count), ir.VectorType(ir.IntType(32), x.lanes)
-    for half, side in enumerate(x.masks(builder, wide, 2)):
-        first = half * x.lanes // 2
-        order = [place for i in range(first, first + x.lanes // 2) for place in (i, x.lanes + i)]
-        mixed = builder.shuffle_vector(*pair, ir.Constant(places, order))
-        x.store_some(builder, mixed, builder.add(target, integer(half * machine()[0])), side)
+
+    def write(mask: Any, masks: Any) -> None:
+        values, taps = x.load_some(builder, source, mask), bytes.load_some(builder, taken, mask)
+        pair = []
+        for one in (chosen, builder.add(chosen, bytes.one(1))):
+            here = builder.icmp_signed("==", taps, bytes.spread(builder, one))
+            pair.append(builder.select(here, values, x.zero()))
+        for half, side in enumerate(masks):
+            first = half * x.lanes // 2
+            order = [place for i in range(first, first + x.lanes // 2) for place in (i, x.lanes + i)]
+            mixed = builder.shuffle_vector(*pair, ir.Constant(places, order))
+            x.store_some(builder, mixed, builder.add(target, integer(half * machine()[0])), side)
+
+    _whole_or_part(builder, x, count, write)
 
 
 @_sized

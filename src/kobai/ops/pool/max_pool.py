@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.cpu.tiles import machine, spread_pairs, width as vector_width
+from kobai.cpu.tiles import greatest_of_pairs, machine, spread_pairs, width as vector_width
 from kobai.engine.dispatch import HOST, HOST_TYPES, compiled, engine_for
 from kobai.ops._positions import add_at
 from kobai.ops._rows import launch_split
@@ -52,7 +52,7 @@ def forward(x: Array, w: Windows) -> tuple[Array, Array]:
     """(y, taken) of x (…, *size), both (…, *out)."""
     xp, lead = xp_of(x), x.shape[: -len(w.size)]
     y, taken = xp.empty((*lead, *w.out), x.dtype), xp.empty((*lead, *w.out), np.uint8)
-    _by_planes(_maxima_2x2 if _is_2x2(w) else _maxima, w, x.reshape(-1), y.reshape(-1), taken.reshape(-1))
+    _by_planes(_maxima_2x2 if _in_squares(w) else _maxima, w, x.reshape(-1), y.reshape(-1), taken.reshape(-1))
     return y, taken
 
 
@@ -63,9 +63,7 @@ def backward(dy: Array, taken: Array, w: Windows) -> Array:
         return add_at(xp.zeros((*lead, *w.size), dy.dtype), _positions(taken, w), dy)
     dy = xp.ascontiguousarray(dy)
     dx = xp.empty((*lead, *w.size), dy.dtype)
-    _by_planes(
-        _scatter_2x2 if _is_2x2(w) and machine()[0] else _scatter, w, dx.reshape(-1), dy.reshape(-1), taken.reshape(-1)
-    )
+    _by_planes(_scatter_2x2 if _in_squares(w) else _scatter, w, dx.reshape(-1), dy.reshape(-1), taken.reshape(-1))
     return dx
 
 
@@ -78,9 +76,10 @@ def _positions(taken: Array, w: Windows) -> Array:
     return (xp.arange(tap.shape[0])[:, None, None] * height + rows) * width + xp.arange(ow) * sw - pw + tap % kw * dw
 
 
-def _is_2x2(w: Windows) -> bool:
-    """Whether these are 2×2 windows side by side, the commonest kind, whose loop is six times as fast."""
-    return w.kernel == w.stride == (2, 2) and w.dilation == (1, 1) and w.pads == ((0, 0),) * 2 and _fit(w)
+def _in_squares(w: Windows) -> bool:
+    """Whether these are 2×2 windows side by side, the commonest kind, which is done a vector at a time."""
+    side_by_side = w.kernel == w.stride == (2, 2) and w.dilation == (1, 1) and w.pads == ((0, 0),) * 2
+    return side_by_side and _fit(w) and machine()[0] > 0
 
 
 def _fit(w: Windows) -> bool:
@@ -206,28 +205,25 @@ def _scatter(geometry: Any, dx: Any, dy: Any, taken: Any, start: int, stop: int)
 
 @compiled
 def _maxima_2x2(geometry: Any, x: Any, y: Any, taken: Any, start: int, stop: int) -> None:
+    """A vector of windows at a time; the last one in a row may begin within the one before it."""
     height, width, oh, ow = geometry[0], geometry[1], geometry[10], geometry[11]
+    size = x.itemsize
+    lanes = vector_width() // size
     for plane in range(start, stop):
         for p in range(oh):
-            first = (plane * height + 2 * p) * width
-            above, below = x[first : first + width], x[first + width : first + 2 * width]
-            ys, ts = y[(plane * oh + p) * ow : (plane * oh + p + 1) * ow], taken[(plane * oh + p) * ow :]
-            for q in range(_u(ow)):
-                best, tap = above[_u(2) * q], 0
-                v = above[_u(2) * q + _u(1)]
-                wins = (v > best) | (v != v)
-                best, tap = v if wins else best, 1 if wins else tap
-                v = below[_u(2) * q]
-                wins = (v > best) | (v != v)
-                best, tap = v if wins else best, 2 if wins else tap
-                v = below[_u(2) * q + _u(1)]
-                wins = (v > best) | (v != v)
-                ys[q], ts[q] = v if wins else best, 3 if wins else tap
+            above = x.ctypes.data + (plane * height + 2 * p) * width * size
+            windows = (plane * oh + p) * ow
+            for q in range(0, ow, lanes):
+                first = max(0, min(q, ow - lanes))
+                here, at = above + 2 * first * size, windows + first
+                greatest_of_pairs(
+                    size, here, here + width * size, y.ctypes.data + at * size, taken.ctypes.data + at, ow - first
+                )
 
 
 @compiled
 def _scatter_2x2(geometry: Any, dx: Any, dy: Any, taken: Any, start: int, stop: int) -> None:
-    """Writes each element of the image once, a vector at a time."""
+    """Writes each element of the image, a vector at a time, as _maxima_2x2 reads it."""
     height, width, oh, ow = geometry[0], geometry[1], geometry[10], geometry[11]
     size = dx.itemsize
     lanes = vector_width() // size
@@ -236,10 +232,11 @@ def _scatter_2x2(geometry: Any, dx: Any, dy: Any, taken: Any, start: int, stop: 
             above = dx.ctypes.data + (plane * height + 2 * p) * width * size
             windows = (plane * oh + p) * ow
             for q in range(0, ow, lanes):
-                d, tap = dy.ctypes.data + (windows + q) * size, taken.ctypes.data + windows + q
+                first = max(0, min(q, ow - lanes))
+                d, tap = dy.ctypes.data + (windows + first) * size, taken.ctypes.data + windows + first
                 for row in range(2):
-                    target = above + (row * width + 2 * q) * size
-                    spread_pairs(size, d, tap, target, 2 * row, ow - q)
+                    target = above + (row * width + 2 * first) * size
+                    spread_pairs(size, d, tap, target, 2 * row, ow - first)
             if 2 * ow < width:  # an odd last column
                 for row in range(2):
                     dx[(plane * height + 2 * p + row + 1) * width - 1] = 0
