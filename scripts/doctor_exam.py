@@ -3,7 +3,7 @@
     python scripts/doctor_exam.py                              all situations; prints a table for each kind, and the totals
     python scripts/doctor_exam.py --kind loss --verbose        one kind, with all that is found
     python scripts/doctor_exam.py --name softmax-twice --seed 7 --verbose
-    python scripts/doctor_exam.py --half fresh                 the situations that nobody may tune the doctor by
+    python scripts/doctor_exam.py --half second-fresh          the situations that nobody may tune the doctor by
     python scripts/doctor_exam.py --write                      write docs/lab/exam.md
 
 Every situation names who reported it, and says what a right answer speaks of. *right*: the first finding is the
@@ -29,7 +29,7 @@ from typing import Any
 for _variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "KOBAI_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-from exam.page import FRESH_PAGE, PAGE, page, summary  # noqa: E402
+from exam.page import FIRST_PAGES, PAGE, page, summary  # noqa: E402
 from exam.question import HALVES  # noqa: E402
 from exam.questions import QUESTIONS  # noqa: E402
 from exam.running import examined  # noqa: E402
@@ -74,7 +74,7 @@ def line(record: dict[str, Any]) -> str:
         f"{c['disease']} {c['effect']} {c['before']:.3g}→{c['after']:.3g}" for c in record.get("cures", ())
     )
     twin = ", ".join(f"{f['disease']} ({f['severity'][0]})" for f in record.get("healthy", ()))
-    parts = [f"{record.get('mark', ''):7}", f"{record['half']:6}", record["name"], found or "-"]
+    parts = [f"{record.get('mark', ''):7}", f"{record['half']:12}", record["name"], found or "-"]
     parts += [f"cures: {cures}"] * bool(cures) + [f"HEALTHY: {twin}"] * bool(twin)
     parts += [f"FAILED: {record.get('failed')}"] * ("failed" in record)
     return f"{record.get('seconds', 0):4.1f}/{record.get('total', 0):4.1f} s  " + "  ".join(parts)
@@ -113,11 +113,15 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="print all findings in full")
     parser.add_argument("--write", action="store_true", help="write docs/lab/exam.md, of all situations")
     parser.add_argument(
-        "--first", metavar="COMMIT", help="write docs/lab/exam_fresh.md: the clean figure of the fresh half"
+        "--first",
+        metavar="COMMIT",
+        help="write the page of a fresh half: what the code at this commit said the first time",
     )
     args = parser.parse_args()
     if args.write and (args.kind or args.name):
         sys.exit("doctor_exam: the page is of all kinds and names")
+    if args.first and args.half not in FIRST_PAGES:
+        sys.exit(f"doctor_exam: --first is of one --half: {', '.join(FIRST_PAGES)}")
     names = chosen(args.kind, args.name, args.half)
     if not names:
         sys.exit("doctor_exam: no situation has such a kind, name and half")
@@ -134,7 +138,7 @@ def main() -> None:
     if args.write:
         PAGE.write_text(page(gathered, args.seed), encoding="utf-8")
     if args.first:
-        FRESH_PAGE.write_text(page(gathered, args.seed, args.first), encoding="utf-8")
+        FIRST_PAGES[args.half].write_text(page(gathered, args.seed, args.half, args.first), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from exam.question import HALVES
+from exam.question import FRESH_HALVES, HALVES
 from exam.questions import QUESTIONS
 from exam.tools import TOOLS
 
 PAGE = Path(__file__).parents[2] / "docs" / "lab" / "exam.md"
-FRESH_PAGE = PAGE.with_name("exam_fresh.md")
+FIRST_PAGES = {half: PAGE.with_name(f"exam_{half.replace('-', '_')}.md") for half in FRESH_HALVES.values()}
+"""Where the first figure of each fresh half stands; a half that the doctor was never asked about has no page yet."""
+
 MARKS = ("right", "partly", "wrong", "unsure", "silent")
 
 
@@ -80,14 +82,14 @@ def situations_table(records: list[dict[str, Any]], kind: str) -> str:
     return "\n".join(lines)
 
 
-def page(records: list[dict[str, Any]], seed: int, commit: str = "") -> str:
-    """The page of all situations; with a ``commit``, that of the fresh half as that state of the code has met it."""
+def page(records: list[dict[str, Any]], seed: int, half: str = "", commit: str = "") -> str:
+    """The page of all situations; with a ``half``, that of this fresh half as the code at ``commit`` has met it."""
     asked = [QUESTIONS[record["name"]] for record in records]
     kinds = [kind for kind in dict.fromkeys(question.kind for question in asked) if kind != "healthy"]
     ill = sum("mark" in record for record in records)
     well = sum("healthy" in record for record in records)
     tables = {"ill": ill, "well": well, "seed": seed, "summary": summary(records), "tools": tools_table(records)}
-    parts = [FRESH_TEXT.format(commit=commit, **tables) if commit else TEXT.format(**tables)]
+    parts = [FIRST_TEXTS[half].format(commit=commit, **tables) if half else TEXT.format(**tables)]
     parts.append(TOOLS_TEXT.format(**tables))
     for kind in kinds:
         parts.append(f"### {kind[0].upper()}{kind[1:]}\n\n{situations_table(records, kind)}\n")
@@ -109,12 +111,13 @@ and, with `--write`, writes this page.
 fresh samples is lower by more than 2 % after training with it, and *harms* where it is higher by more than 5 %. Of the
 healthy nets those with an error, and those with warnings only, are counted.
 
-The situations are in three parts. A hash of its name puts each of the older ones into the *tuning* or the *held* half.
+The situations are in four parts. A hash of its name puts each of the older ones into the *tuning* or the *held* half.
 Thresholds are set by the tuning half; the authors of the examinations have looked at some situations of the held half
 too, so its figure is an upper bound of what a situation would show that the doctor never met. The *fresh* half was
 collected afterwards by somebody who knew neither the doctor's rules nor its wording, and was complete before it was put
 to the doctor. It is frozen: no threshold is set by it, and what the doctor said of it the first time stays as it was, on
-[a page of its own](exam_fresh.md).
+[a page of its own](exam_fresh.md). The *second fresh* half came about in the same way, after the doctor had been mended by
+what the first one brought to light, and has [its page](exam_second_fresh.md) too.
 
 ## Figures
 
@@ -153,3 +156,21 @@ afterwards, each with a test of another net; these figures are of before.
 
 {summary}
 """
+
+SECOND_FRESH_TEXT = """\
+# The doctor's exam: a second half that it had never met
+
+{ill} situations from public reports and {well} healthy nets, collected by somebody who knew neither the rules of the
+doctor nor their wording, complete and committed before the doctor was asked about any of them: `scripts/exam/fresh2/`.
+Each ill net was trained beside its twin before that, without the doctor, and does worse, or has a loss that is not a
+number. This is what the doctor said the first time, at {commit}, with seed {seed}. Nothing is set by this half, and this
+page is not written anew when the doctor changes: what it says of the same situations today stands in [the exam](exam.md),
+which also says how answers are marked.
+
+## Figures
+
+{summary}
+"""
+
+FIRST_TEXTS = {"fresh": FRESH_TEXT, "second-fresh": SECOND_FRESH_TEXT}
+"""How the page of each fresh half begins."""

@@ -79,9 +79,10 @@ class Question:
 
     @property
     def half(self) -> str:
-        """``tuning``, ``held`` or ``fresh``: thresholds may be set by what the tuning half says, never by the others."""
-        if self.function.__module__.startswith("exam.fresh."):
-            return "fresh"
+        """One of :data:`HALVES`: thresholds may be set by what the tuning half says, never by the others."""
+        package = self.function.__module__.split(".")[1]
+        if package in FRESH_HALVES:
+            return FRESH_HALVES[package]
         return "tuning" if hashlib.sha256(self.name.encode()).digest()[0] % 2 == 0 else "held"
 
     def make(self, seed: int, ill: bool = True) -> Situation:
@@ -110,7 +111,10 @@ OF_SIGNALS = (
 WITHOUT_A_CAUSE = ("no-better-than-guessing", "cannot-fit")
 """Diseases by which the doctor says that the net learns nothing, or cannot, and that he does not know why."""
 
-HALVES = ("tuning", "held", "fresh")
+FRESH_HALVES = {"fresh": "fresh", "fresh2": "second-fresh"}
+"""Packages of situations that were collected without a look at the doctor, and what each half is called."""
+
+HALVES = ("tuning", "held", *FRESH_HALVES.values())
 
 QUESTIONS: dict[str, Question] = {}
 

@@ -18,9 +18,10 @@ KINDS = (
 )
 """In the order of the tables."""
 
-for (
-    _module
-) in "who losses samples optimisers capacity statistics faults_of_data epochs unusual unusual_losses fresh".split():
+_MODULES = """
+    who losses samples optimisers capacity statistics faults_of_data epochs unusual unusual_losses fresh fresh2
+"""
+for _module in _MODULES.split():
     import_module(f"exam.{_module}")
 
 QUESTIONS = dict(sorted(_FOUND.items(), key=lambda item: KINDS.index(item[1].kind)))
