@@ -65,7 +65,7 @@ def moments_the_other_way_round(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/huggingface/transformers/issues/735",
-    r"rate[^.]{0,60}(too )?(large|high|great)|(smaller|lower) (learning )?rate|warm-?up",
+    r"\brate\b.{0,40}(large|high|great)|(smaller|lower) (learning )?rate|warm-?up",
     ("rate-too-large",),
 )
 def a_transformer_at_a_fifth(seed: int, ill: bool) -> Situation:
@@ -115,7 +115,8 @@ def a_penalty_that_outweighs_the_loss(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://geeksrepos.com/zadaianchuk/ProbabilisticRPROP",
-    r"rprop|mini-?batch|full batch|whole (set|data)|all samples|\bsigns?\b|nois[ey]|(larger|greater) batch",
+    r"rprop|mini-?batch|full batch|whole (set|data)|\bsigns?\b|gradients?[^.]{0,40}nois[ey]|nois[ey][^.]{0,40}gradient|"
+    r"(larger|greater|small) batch",
 )
 def signs_of_noisy_gradients(seed: int, ill: bool) -> Situation:
     """Rprop, which compares the signs of two gradients of the same samples, is used on batches of eight."""
@@ -158,7 +159,8 @@ class Causal(nn.Module):
 @asked(
     CAPACITY,
     "https://github.com/philipperemy/keras-tcn/issues/1",
-    r"receptive|sees? only|(does not|doesn't|cannot|never) (see|depend|reach|look)|(not|never) (seen|reached|read)|"
+    r"receptive|sees? only|(does not|doesn't|cannot|never) (see|reach|look)|"
+    r"not depend on[^.]{0,30}(first|earl|step|position|some|most)|(not|never) (seen|reached|read)|"
     r"far (enough|back)|kernel|dilat|no (influence|effect)|ignor|out of reach|unused|"
     r"(first|earlier|early) (steps?|positions?|frames?|inputs?|elements?)",
 )

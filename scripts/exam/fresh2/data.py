@@ -40,7 +40,7 @@ def masks_divided_by_255(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://discuss.pytorch.org/t/two-dimensional-mse-loss-in-mlp-training/180059",
-    r"targets?[^.]{0,100}(scale|size|deviation|large|standardi|differ|column|unit)|standardi[sz]e the targets?|"
+    r"targets?[^.]{0,100}(scale|size|deviation|large|standardi|differ|column|unit)|(standardi[sz]e|scales? of) the targets?|"
     r"(smaller|first) (output|target)",
     ("target-scale",),
 )
@@ -85,8 +85,8 @@ def changes_of_three_ten_thousandths(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://discuss.pytorch.org/t/bias-grad-in-linear-regression-remains-small-compared-to-weight-grad-and-intercept-is-not-properly-learnt/136505",
-    r"(input|feature)s?[^.]{0,100}(scale|standardi|normali|large|mean|cent(re|er)|range|far from)|standardi|"
-    r"ill-condition|conditioning",
+    r"(input|feature)s?[^.]{0,100}(scale|standardi|normali|large|mean|cent(re|er)|range|far from)|"
+    r"standardi[sz]e the (input|feature)|ill-condition",
     ("input-scale",),
 )
 def a_line_from_0_to_100(seed: int, ill: bool) -> Situation:
@@ -129,8 +129,8 @@ EPOCHS = "over epochs"
 @asked(
     EPOCHS,
     "https://github.com/DLR-RM/stable-baselines3/issues/325",
-    r"last batch|batch(es)? of (size )?(1\b|one)|(one|single|1) sample|\bstd\b|standard deviation|drop_last|n ?[-−] ?1|"
-    r"unbiased",
+    r"last batch|batch(es)? of (size )?(1\b|one)|(holds|has|with|only|leaves) (one|a single|1) sample|\bstd\b|drop_last|"
+    r"standard deviation|unbiased",
 )
 def one_sample_in_the_last_batch(seed: int, ill: bool) -> Situation:
     """Advantages are standardised within the batch, and 641 samples leave one for the last: its deviation is not a number."""
@@ -186,8 +186,8 @@ def a_hundred_texts_by_heart(seed: int, ill: bool) -> Situation:
 @asked(
     EPOCHS,
     "https://github.com/open-mmlab/mmdetection/issues/2061",
-    r"outlier|spike|jump|(one|single|few) (sample|batch|target)s?|extreme|broken|corrupt|far (from|away)|"
-    r"targets?[^.]{0,80}(large|scale|huge|differ)",
+    r"outlier|spike|jumps?\b|(one|a single|a few) (sample|batch|target)s?[^.]{0,60}(large|far|loss|gradient|weigh)|extreme|"
+    r"broken|corrupt|(one|a single) target|targets?[^.]{0,80}(large|scale|huge|differ)",
     ("target-scale",),
 )
 def a_broken_annotation(seed: int, ill: bool) -> Situation:

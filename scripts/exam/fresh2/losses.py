@@ -56,7 +56,7 @@ def _pixels_wrong(output: Any, target: Any) -> Any:
 @asked(
     KIND,
     "https://github.com/jakeret/tf_unet/issues/15",
-    rf"sigmoid|probabilit|logit|raw score|between 0 and 1|0 (to|and) 1|0…1|{BELOW}",
+    rf"sigmoid|probabilit|logit|raw score|between 0 and 1|0 to 1|0…1|{BELOW}",
 )
 def overlap_of_raw_scores(seed: int, ill: bool) -> Situation:
     """The Dice loss is given raw scores where it takes probabilities: it leaves 0 to 1, and its denominator may be 0."""
@@ -88,7 +88,7 @@ def _order_wrong(output: Any, target: Any) -> Any:
 @asked(
     KIND,
     "https://github.com/seathiefwang/RankPose/issues/4",
-    r"−1|minus one|±1|(target|label)s?[^.]{0,60}(\b0\b|zero|-1)|-1 (and|or)|\b0 and 1",
+    r"minus one|(target|label)s?[^.]{0,60}(\b0\b|zero|[−±-]1)|[−±-]1[^.]{0,30}(target|label)",
 )
 def ranks_of_0_and_1(seed: int, ill: bool) -> Situation:
     """MarginRankingLoss is given targets of 0 and 1 instead of −1 and 1: where the target is 0 its slope is 0."""
@@ -145,7 +145,7 @@ def a_class_that_is_ignored(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/timsainb/tensorflow2-generative-models/issues/16",
-    r"sigmoid|bounded|between 0 and 1|0 (to|and) 1|0…1|saturat",
+    r"sigmoid|bounded|between 0 and 1|0 to 1|0…1",
 )
 def a_critic_between_0_and_1(seed: int, ill: bool) -> Situation:
     """A Wasserstein critic keeps the discriminator's sigmoid: the distance that it estimates cannot grow beyond 1."""
@@ -183,7 +183,8 @@ def a_curve_through_a_softmax(seed: int, ill: bool) -> Situation:
 @asked(
     KIND,
     "https://github.com/huanglianghua/siamfc-pytorch/issues/37",
-    rf"−1|minus one|-1|outside|0 and 1|between 0 and 1|0 (to|or) 1|0…1|{BELOW}|negative",
+    rf"minus one|(target|label)s?[^.]{{0,60}}([−-]1|outside|negative|below 0|\b0 (and|or) 1)|between 0 and 1|0 to 1|0…1|"
+    rf"{BELOW}",
 )
 def signs_in_place_of_0_and_1(seed: int, ill: bool) -> Situation:
     """Labels of −1 and 1, as a support vector machine takes them, with a binary cross-entropy: its least value is −∞."""

@@ -151,8 +151,8 @@ def _lookups(seed: int) -> Any:
 @asked(
     SIGNAL,
     "https://github.com/PAIR-code/tiny-transformers/issues/71",
-    r"sqrt|√|square root|root of|one-hot|saturat|"
-    r"(score|attention|dot product|softmax)[^.]{0,80}(large|scal|steep|peak|single|one position)",
+    r"sqrt|√|square root|root of|one-hot|saturat[^.]{0,60}(softmax|attention)|"
+    r"(score|attention|dot product|softmax)[^.]{0,80}(large|scal|steep|peak|single|one position|saturat)",
 )
 def attention_without_the_root(seed: int, ill: bool) -> Situation:
     """Scores of attention are not divided by the root of the width, 128: the softmax takes one position, and stays with it."""

@@ -16,7 +16,8 @@ from kobai.nn import functional as F
 KIND = "who is trained"
 NO_GRADIENT = r"\b(no|without( an?| any)?|never gets? (a|any)) gradient|gradients? (is|are|stays?) (none|0|zero)|"
 UNUSED = (
-    r"unused|never (called|used|reached|read)|not (called|used|reached|part of the output)|does not (use|reach|depend)"
+    r"unused|never (called|used|reached|read)|not (called|used|reached|part of the output)|does not (use|reach)|"
+    r"loss does not depend"
 )
 
 
