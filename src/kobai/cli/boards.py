@@ -78,8 +78,8 @@ class CompareBoard(Board):
             c, r = key
             seed = f", seed {r + 1} of {self.repeat}" if self.repeat > 1 else ""
             gone = news["run"].diverged
-            accuracy = f"validation accuracy {news['held_accuracy'][-1]:.4f}"
-            what = accuracy if gone is None else f"diverged at step {gone}"
+            score = f"validation {news['run'].measure} {news['held_accuracy'][-1]:.4f}"
+            what = score if gone is None else f"diverged at step {gone}"
             say(f"{len(self.ended):>{len(str(self.total))}}/{self.total}  {self.names[c]}{seed}: {what}")
 
     def rows(self) -> Iterable[RenderableType]:
@@ -91,7 +91,8 @@ class CompareBoard(Board):
         running = {c for c, r in news if (c, r) not in ended}
         table = Table(box=None, header_style="bold")
         table.add_column("condition")  # this one shrinks if there is little room
-        for heading in (*["runs"] * (self.repeat > 1), "epoch", "train loss", "accuracy"):
+        measure = next(iter(news.values()))["run"].measure
+        for heading in (*["runs"] * (self.repeat > 1), "epoch", "train loss", measure):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         room = max(3, out.size.height - 5)

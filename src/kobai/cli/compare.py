@@ -64,7 +64,7 @@ def compare(
     asked: options.Asked,
     quiet: bool,
 ) -> None:
-    """Train every combination of some settings from the same seeds, and rank them by validation accuracy.
+    """Train every combination of some settings from the same seeds, and rank them by validation accuracy, or R².
 
     Writes learning curves (PNG and SVG), a ranked table, a report (one HTML file) and all numbers (JSON) to a folder, and each
     run as it ends. Options that are not varied hold for all runs; a data set's own recipe is not applied, for it would hide
@@ -95,7 +95,7 @@ def compare(
         board.interrupted(folder, PLAN, f"kobai compare{again}")
     if quiet:
         best = result.ranking()[0]
-        say(f"{best.name}: {'diverged' if best.diverged else f'validation accuracy {best.accuracy:.4f}'}")
+        say(f"{best.name}: {'diverged' if best.diverged else f'validation {best.measure} {best.accuracy:.4f}'}")
     else:
         _tell(result, folder)
 
@@ -149,7 +149,7 @@ def _show(places: list[Place], folder: Path) -> None:
     for place in shown:
         table.add_row(str(place.rank), place.name, *cells(place, columns), style="bold" if place.rank == 1 else "")
     say("")
-    say("ranked by accuracy on the validation split")
+    say(f"ranked by {places[0].measure} on the validation split")
     show(table)
     if len(shown) < len(places):
         say(f"… and {len(places) - len(shown)} more, in {folder / TABLE}")

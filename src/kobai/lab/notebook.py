@@ -52,7 +52,7 @@ def comparison(found: Any, columns: Mapping[str, str], cells: Callable[..., list
     places = found.ranking()
     best = [next(c for c in found.conditions if c.name == place.name) for place in places[:COLOURS]]
     charts = []
-    for what, title in (("train_loss", "training loss"), ("held_accuracy", "validation accuracy")):
+    for what, title in (("train_loss", "training loss"), ("held_accuracy", f"validation {found.measure}")):
         lines = {c.name: (c.epochs, [sum(v) / len(v) for v in c.curve(what)]) for c in best}
         charts.append(curves(lines, title, width=440, legend=False))
     rows = [((swatch(i), f" {p.rank}"), p.name, *cells(p, columns)) for i, p in enumerate(places[:ROWS])]

@@ -157,6 +157,15 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
+def score(value: float | None, measure: str) -> str:
+    """A value of the ``measure`` as people write it: accuracies in percent, R² as a number, which may be below 0.
+
+    >>> score(0.9876, "accuracy"), score(-0.5, "R²"), score(None, "R²")
+    ('98.8 %', '-0.500', '–')
+    """
+    return percent(value) if measure == "accuracy" or value is None else f"{value:.3f}"
+
+
 def whole_percent(value: float) -> str:
     """A share as a whole percentage.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kobai.lab import plots
 from kobai.lab.reports import charts
-from kobai.lab.reports.axes import around, percent, rounded, wide
+from kobai.lab.reports.axes import around, rounded, score, wide
 from kobai.lab.reports.charts import Line
 from kobai.lab.reports.markup import Markup, code, facts, table, tag
 from kobai.lab.reports.page import Page, Source, common, environment, figure, how, more, of_json, told
@@ -38,16 +38,17 @@ def _page(content: dict[str, Any]) -> Page:
     best, last = ranking[0], ranking[-1]
     seeds, left = content["seeds"], content["left"]
     n, runs = len(ranking), [run for condition in conditions for run in condition["runs"]]
+    measure = _measure(content)
     unfinished = f"{len(runs)} of {len(runs) + left} runs are done; kobai compare --resume goes on with it. So far: "
     page = Page(
         "Comparison",
         f"{' × '.join(map(told, content['vary']))} on {Path(content['settings']['data']).name}",
-        lead=unfinished * bool(left) + _verdict(ranking, best["runs"]),
+        lead=unfinished * bool(left) + _verdict(ranking, best["runs"], measure),
         sub=f"{n} {'condition' if n == 1 else 'conditions'} × {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}, equal "
         "in all else",
         tiles=[
-            (percent(best["accuracy"]), f"validation accuracy of the best: {_named(best['name'])}"),
-            *[(percent(last["accuracy"]), f"of the last: {_named(last['name'])}")] * (n > 1),
+            (score(best["accuracy"], measure), f"validation {measure} of the best: {_named(best['name'])}"),
+            *[(score(last["accuracy"], measure), f"of the last: {_named(last['name'])}")] * (n > 1),
             (str(n), "condition" if n == 1 else "conditions"),
             (str(len(seeds)), "seed each" if len(seeds) == 1 else "seeds each"),
             (duration(sum(run["seconds"] for run in runs)), "of training, all runs together"),
@@ -72,14 +73,20 @@ def _page(content: dict[str, Any]) -> Page:
     return page
 
 
+def _measure(content: dict[str, Any]) -> str:
+    """What the conditions are ranked by; results of earlier versions do not say it."""
+    return str(content.get("measure", "accuracy"))
+
+
 def _curves(content: dict[str, Any]) -> list[Any]:
     by_name = {condition["name"]: condition for condition in content["conditions"]}
     names = [place["name"] for place in content["ranking"]]
     shown, looks = names[:SHOWN], _appearances(content)
-    drawn = []
+    drawn, measure = [], _measure(content)
+    shares = measure == "accuracy"
     for what, title, axis in (
-        ("train_loss", "Training loss", "loss (cross-entropy)"),
-        ("held_accuracy", "Validation accuracy", "accuracy"),
+        ("train_loss", "Training loss", "loss (cross-entropy)" if shares else "loss (squared error)"),
+        ("held_accuracy", f"Validation {measure}", measure),
     ):
         series = [_line(by_name[name], what, looks[name]) for name in reversed(shown)]
         values = [v for line in series for v in line.y if v is not None and math.isfinite(v) and v > 0]
@@ -89,7 +96,7 @@ def _curves(content: dict[str, Any]) -> list[Any]:
             x_label="epoch",
             y_label=axis,
             log=what == "train_loss" and wide(values),
-            percent=what == "held_accuracy",
+            percent=shares and what == "held_accuracy",
             legend=False,
         )
         note = "mean over seeds, with a band from the least to the greatest" if len(content["seeds"]) > 1 else ""
@@ -101,7 +108,8 @@ def _curves(content: dict[str, Any]) -> list[Any]:
 
 
 def _ranking(content: dict[str, Any]) -> list[Any]:
-    ranking, several = content["ranking"], len(content["seeds"]) > 1
+    ranking, several, measure = content["ranking"], len(content["seeds"]) > 1, _measure(content)
+    shares, goal = measure == "accuracy", score(content["goal"], measure)
     finals = {c["name"]: [run["held_accuracy"][-1] for run in c["runs"]] for c in content["conditions"]}
     scale = around([v for values in finals.values() for v in values])
     unequal = len({place["runs"] for place in ranking}) > 1
@@ -113,13 +121,13 @@ def _ranking(content: dict[str, Any]) -> list[Any]:
             ("", place["rank"]),
             ("condition", tag("span", _named(place["name"]), left, class_="name")),
             *[("runs", place["runs"])] * unequal,
-            ("accuracy", percent(place["accuracy"])),
-            *[("± points", "–" if place["spread"] is None else f"{100 * place['spread']:.1f}")] * several,
+            (measure, score(place["accuracy"], measure)),
+            *[("± points" if shares else "±", _spread(place["spread"], shares))] * several,
             ("", charts.strip(finals[place["name"]], scale)),
-            ("best on its way", percent(place["best"])),
+            ("best on its way", score(place["best"], measure)),
             ("loss", rounded(place["loss"])),
             ("training loss", rounded(place["train_loss"])),
-            (f"epochs to {percent(content['goal'])}", "–" if place["reached"] is None else f"{place['reached']:.1f}"),
+            (f"epochs to {goal}", "–" if place["reached"] is None else f"{place['reached']:.1f}"),
             ("time of a run", duration(place["seconds"])),
         ]
 
@@ -128,12 +136,12 @@ def _ranking(content: dict[str, Any]) -> list[Any]:
         numeric = [0, *(i for i, name in enumerate(header) if name not in ("", "condition"))]
         return table(header, [[cell for _, cell in row(place)] for place in places], numeric=numeric, caption=caption)
 
-    dots = "each dot is a seed, the bar ends at their mean" if several else "the bar is the accuracy"
+    dots = "each dot is a seed, the bar ends at their mean" if several else f"the bar is the {measure}"
     rest = ranking[ROWS:]
     parts = [
         how(
-            f"By validation accuracy at the end; {dots}. “Epochs to {percent(content['goal'])}” is how soon a condition passes "
-            "90 % of the best final accuracy. The test split was not looked at: what is chosen by it would look better than "
+            f"By validation {measure} at the end; {dots}. “Epochs to {goal}” is how soon a condition passes 90 % of the best "
+            f"final {measure}. The test split was not looked at: what is chosen by it would look better than "
             "it is."
         ),
         ranked(ranking[:ROWS], "Conditions, the best first" if not rest else f"The best {ROWS}"),
@@ -148,16 +156,23 @@ def _ranking(content: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _verdict(ranking: list[dict[str, Any]], seeds: int) -> str:
+def _spread(value: float | None, shares: bool) -> str:
+    """A standard deviation, of shares in points."""
+    return "–" if value is None else f"{100 * value:.1f}" if shares else f"{value:.3f}"
+
+
+def _verdict(ranking: list[dict[str, Any]], seeds: int, measure: str) -> str:
     """Who won and by how much, and whether that is more than chance."""
     best = ranking[0]
     if best["diverged"]:
         return "Every condition left the finite numbers: none of them trains. Try a smaller learning rate."
-    text = f"{_named(best['name'])} is best, with {percent(best['accuracy'])} on the validation split."
+    what = "" if measure == "accuracy" else f"{measure} "
+    text = f"{_named(best['name'])} is best, with {what}{score(best['accuracy'], measure)} on the validation split."
     if len(ranking) > 1:
         second = ranking[1]
         gap = best["accuracy"] - second["accuracy"]
-        behind = f"{100 * gap:.1f} points behind" if gap else "with the same accuracy"
+        short = f"{100 * gap:.1f} points" if measure == "accuracy" else f"{gap:.3f}"
+        behind = f"{short} behind" if gap else f"with the same {measure}"
         text += f" Next is {_named(second['name'])}, {behind}."
         spreads = [place["spread"] for place in (best, second) if place["spread"] is not None]
         if seeds == 1:

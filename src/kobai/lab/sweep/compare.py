@@ -48,7 +48,7 @@ def compare(
     watch: Watch | None = None,
     **settings: Any,
 ) -> Comparison:
-    """Train every combination of the values in ``vary``, all from the same seeds, and rank them by validation accuracy.
+    """Train every combination of the values in ``vary``, all from the same seeds, and rank them by validation accuracy, or R².
 
     Args:
         vary: for each setting its values, as a sequence or as text: ``{"activation": ["sigmoid", "relu"], "init":

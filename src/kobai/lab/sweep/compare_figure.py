@@ -1,4 +1,4 @@
-"""The picture of a comparison: training loss and validation accuracy by epoch, one line for each condition."""
+"""The picture of a comparison: training loss and validation accuracy, or R², by epoch, one line for each condition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Comparison = Any
 SHOWN = 8
 """How many conditions, the best ones, are drawn in colours: nobody can tell more lines apart."""
 
-PANELS = (("train_loss", "training loss (nats)"), ("held_accuracy", "validation accuracy"))
+PANELS = ("train_loss", "held_accuracy")
 
 
 def figure(comparison: Comparison) -> Any:
@@ -30,7 +30,9 @@ def figure(comparison: Comparison) -> Any:
     by_name = {c.name: c for c in comparison.conditions}
     fig = plots.figure(plots.FULL, 2.7 + 0.17 * math.ceil((len(shown) + len(rest)) / 2))
     axes = plots.panels(fig, 1, 2)[0]
-    for ax, (what, ylabel) in zip(axes, PANELS, strict=True):
+    shares = comparison.measure == "accuracy"
+    ylabels = "training loss (nats)" if shares else "training loss (squared error)", f"validation {comparison.measure}"
+    for ax, what, ylabel in zip(axes, PANELS, ylabels, strict=True):
         for i, name in enumerate(reversed(others)):
             condition = by_name[name]
             means, _, _ = summary(condition.curve(what))
@@ -51,7 +53,10 @@ def figure(comparison: Comparison) -> Any:
         axes[0].set_yscale("log")
     elif losses:
         axes[0].set_ylim(bottom=0)
-    axes[1].set_ylim(0, 1.02)
+    if shares:
+        axes[1].set_ylim(0, 1.02)
+    else:  # R² begins far below 0, where nothing is to be seen
+        axes[1].set_ylim(max(axes[1].get_ylim()[0], -1), 1.02)
     lines, labels = axes[0].get_legend_handles_labels()
     longest = max(map(len, [*shown, *rest]))
     columns = min(len(labels), 2 if longest > 24 else 3 if longest > 14 else 4)

@@ -24,7 +24,7 @@ __all__ = ["Comparison", "Condition", "Place", "cells", "headings"]
 RESULTS, TABLE, FIGURE = "results.json", "ranking.md", "curves"
 
 REACHED = 0.9
-"""The speed of a condition is how soon its accuracy passes this share of the best final accuracy."""
+"""The speed of a condition is how soon its accuracy, or R², passes this share of the best final one."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Condition:
 class Place:
     """A line of the ranked table: means over ``runs`` seeds.
 
-    ``spread`` is the standard deviation over seeds, None with a single one. ``reached``: epochs until the mean accuracy
-    passes 90 % of the best condition's, None if it never does.
+    ``accuracy`` is R² if ``measure`` says so. ``spread`` is the standard deviation over seeds, None with a single one.
+    ``reached``: epochs until the mean accuracy passes 90 % of the best condition's, None if it never does.
     """
 
     rank: int
@@ -69,6 +69,7 @@ class Place:
     reached: float | None
     diverged: int
     seconds: float
+    measure: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,13 @@ class Comparison:
         return comparison(self, headings(self.ranking(), short=True), cells)
 
     @property
+    def measure(self) -> str:
+        """What conditions are ranked by: ``"accuracy"``, or ``"R²"`` of a regression."""
+        return self.conditions[0].runs[0].measure
+
+    @property
     def goal(self) -> float:
-        """90 % of the best final accuracy: the sooner a condition reaches it, the faster it is."""
+        """90 % of the best final accuracy, or R²: the sooner a condition reaches it, the faster it is."""
         return REACHED * max(_mean(c.final("held_accuracy")) for c in self.conditions)
 
     @property
@@ -98,7 +104,7 @@ class Comparison:
         return len(self.plan.conditions()) * self.plan.repeat - sum(len(c.runs) for c in self.conditions)
 
     def ranking(self) -> list[Place]:
-        """The conditions, best first: by the mean validation accuracy at the end, then by the validation loss.
+        """The conditions, best first: by the mean validation accuracy, or R², at the end, then by the validation loss.
 
         Conditions with runs that diverged come after all others.
         """
@@ -119,6 +125,7 @@ class Comparison:
                     reached=next((at for at, mean in zip(c.epochs, means, strict=True) if mean >= goal), None),
                     diverged=gone,
                     seconds=_mean([run.seconds for run in c.runs]),
+                    measure=self.measure,
                 )
             )
         places.sort(key=lambda p: (p.diverged, -p.accuracy, p.loss if math.isfinite(p.loss) else math.inf))
@@ -151,7 +158,8 @@ class Comparison:
         places = self.ranking()
         shown = "; ".join(f"{p.name} {p.accuracy:.3f}" for p in places[:SHOWN])
         more = f"; and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
-        return f"Training loss and validation accuracy by epoch. Final validation accuracy, best first: {shown}{more}."
+        what = f"validation {self.measure}"
+        return f"Training loss and {what} by epoch. Final {what}, best first: {shown}{more}."
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON holds it: plan, ranking, and each run's curves."""
@@ -163,6 +171,7 @@ class Comparison:
             "seeds": [self.plan.base.seed + r for r in range(self.plan.repeat)],
             "left": self.left,
             "goal": self.goal,
+            "measure": self.measure,
             "ranking": [plain(asdict(place)) for place in self.ranking()],
             "command": self.command(),
             "alt": self.alt_text(),
@@ -186,7 +195,7 @@ def headings(places: Sequence[Place], short: bool = False) -> dict[str, str]:
     goal = f"{REACHED * max(place.accuracy for place in places):.2f}"
     found = {
         "runs": "runs",
-        "accuracy": "accuracy" if short else "validation accuracy",
+        "accuracy": f"{'' if short else 'validation '}{places[0].measure}",
         "spread": "± std",
         "best": "" if short else "best",
         "loss": "loss" if short else "validation loss",

@@ -124,7 +124,8 @@ class Curves:
 
     ``epoch`` is ``step`` in epochs; ``loss`` is the mean training loss of the batches since the previous measurement (at first:
     of the first batch). The others are measured in evaluation mode: ``train_loss`` and ``train_accuracy`` on the first 1000
-    training samples, ``held_loss`` and ``held_accuracy`` on the validation split. :func:`train_curves` records no ``epoch``,
+    training samples, ``held_loss`` and ``held_accuracy`` on the validation split. Of a regression ``measure`` is ``"R²"``
+    instead of ``"accuracy"``, and that is what stands there. :func:`train_curves` records no ``epoch``,
     :func:`kobai.lab.training.from_settings.train` no ``loss``; these lists stay empty. ``diverged`` is the step at which a loss
     that was not finite ended training, or None.
     """
@@ -139,6 +140,7 @@ class Curves:
     diverged: int | None = None
     seconds: float = 0.0
     backend: str = ""
+    measure: str = "accuracy"
     readings: dict[int, Reading] = field(default_factory=dict)
     """What a probe saw, by the number of the step; the first step is 1."""
 
@@ -146,6 +148,7 @@ class Curves:
         """Add a measurement in evaluation mode, with one transfer from the device."""
         numbers = [number for pair in _evaluated(model, trained, held) for number in pair]
         curves = self.train_loss, self.train_accuracy, self.held_loss, self.held_accuracy
+        self.measure = "R²" if held[1].is_floating_point() else "accuracy"
         self.step.append(step)
         for curve, number in zip(curves, numbers, strict=True):
             curve.append(number)
@@ -154,7 +157,7 @@ class Curves:
         """As plain JSON values, NaN and infinity as None; without readings and empty lists.
 
         >>> Curves(step=[0], loss=[float("nan")]).as_dict()
-        {'step': [0], 'loss': [None], 'diverged': None, 'seconds': 0.0}
+        {'step': [0], 'loss': [None], 'diverged': None, 'seconds': 0.0, 'measure': 'accuracy'}
         """
         taken = {name: value for name, value in vars(self).items() if name != "readings" and value not in ([], "")}
         return {name: plain(value) for name, value in taken.items()}
