@@ -2,12 +2,15 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
+import kobai
 import messy_tables
 from cli_commands import kobai_command
+from kobai.train import job
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(determines the target|rows are in the training rows|few training rows)"
@@ -106,6 +109,46 @@ def test_a_regression_is_diagnosed_and_reported(capsys, sensor):
 def test_a_curve_that_still_falls_says_what_to_try(capsys, sensor):
     _, out, _ = kobai_command(capsys, "train", *sensor, "--out", "run")
     assert "the validation loss still falls at the end: try --epochs 6" in out
+
+
+def test_many_categories_are_embedded_stored_exported_and_answered(capsys):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the exported graph runs in it")
+    town = [f"town{i * 7 % 40}" for i in range(400)]
+    rows = [f"{name},{i % 9},{int(name[4:]) ** 2 % 23}.5" for i, name in enumerate(town)]
+    Path("towns.csv").write_text("\n".join(["town,x,price", *rows]) + "\n")
+    asked = ["--data", "towns.csv", "--target", "price", "--categories", "embedding", "--epochs", 40, "--out", "run"]
+    code, out, err = kobai_command(capsys, "train", *asked)
+    assert (code, "2 inputs, a regression" in out) == (0, True), err
+    assert float(out.splitlines()[-1].split()[-1]) > 0.9, "x says nothing, so the vectors of the towns have learnt it"
+    Path("new.csv").write_text("town,x\ntown3,1\nnowhere,1\n,1\n")
+    code, out, err = kobai_command(capsys, "predict", "run", "--data", "new.csv")
+    known, *unknown = [float(row["prediction"]) for row in csv.DictReader(out.splitlines())]
+    assert (code, "town: not seen in training: nowhere" in err) == (0, True)
+    assert unknown[0] == unknown[1] != known
+    assert kobai_command(capsys, "export", "run")[0] == 0
+    restored = job.restore("run", print)
+    inputs = restored.preparation("new.csv")[0]
+    graph = onnxruntime.InferenceSession("run/model.onnx")
+    (values,) = graph.run(None, {"x": inputs})
+    expected = restored.model(kobai.tensor(inputs)).detach().numpy()
+    assert abs(values - expected).max() < 1e-5
+    code, out, _ = kobai_command(capsys, "diagnose", "run", "--quick", "--json")
+    assert all(finding["disease"] != "input-scale" for finding in json.loads(out)["findings"])
+    assert kobai_command(capsys, "report", "run")[0] == 0
+
+
+def test_a_regression_is_compared_by_r2_and_the_best_can_be_trained(capsys, sensor):
+    how = ["--vary", "lr=0.001,0.01", "--repeat", 2, "--jobs", 1, "--out", "compared"]
+    code, out, err = kobai_command(capsys, "compare", *sensor, *how)
+    assert (code, "accuracy" in out) == (0, False), err
+    assert "ranked by R² on the validation split" in out
+    files = ("ranking.md", "report.html")
+    for text in (Path("compared", name).read_text() for name in files):
+        assert ("validation R²" in text, "accuracy" in text.lower()) == (True, False)
+    assert json.loads(Path("compared/results.json").read_text())["measure"] == "R²"
+    command = out.splitlines()[-1].partition("train the best one: kobai ")[2]
+    assert kobai_command(capsys, *shlex.split(command), "--out", "run")[0] == 0
+    assert kobai_command(capsys, "compare", *sensor, *how[:2], "--jobs", 1, "-q")[1].count("validation R²") == 1
 
 
 def test_a_regression_is_tuned_by_its_loss(capsys, sensor):

@@ -141,7 +141,7 @@ class Patient:
 def _fresh(settings: RunSettings) -> Patient:
     """A net of these settings alone: the defaults that ``kobai train`` has for a data set would hide what was asked about."""
     splits = job.load_data(settings)
-    net, update = job.begin(settings, job.describe_model(settings, splits.input_shape, splits.outputs))
+    net, update = job.begin(settings, job.describe_model(settings, splits.input_shape, splits.outputs, splits.embedded))
     return Patient(net, update, settings, splits)
 
 

@@ -75,12 +75,17 @@ class DataSplits:
         """Outputs of a net for these data: a score for each class, or one value."""
         return len(self.classes) or 1
 
+    @property
+    def embedded(self) -> tuple[int, ...]:
+        """Categories of each of the last inputs that number them, as a table may have asked for."""
+        return () if self.preparation is None else self.preparation.embedded
+
     def __repr__(self) -> str:
         shape = "×".join(str(n) for n in self.input_shape)
         answers = f"{len(self.classes)} classes" if self.classes else f"a regression of {self.label}"
         return (
             f"DataSplits({self.name!r}: {len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test; "
-            f"{shape} inputs, {answers})"
+            f"{shape} input{'s' * (shape != '1')}, {answers})"
         )
 
 

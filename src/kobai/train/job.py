@@ -95,7 +95,7 @@ def train(
         callbacks: more callbacks, such as :class:`Progress`.
         curve: draw the learning curve (needs matplotlib).
     """
-    description = describe_model(settings, data.input_shape, data.outputs)
+    description = describe_model(settings, data.input_shape, data.outputs, data.embedded)
     keeper = Checkpoint(
         folder, monitor="val_accuracy" if data.preparation is None else "val_loss", every=settings.save_every
     )
@@ -137,7 +137,7 @@ def train(
             return {}
         if trainer.stop_reason:
             say(f"stopped: {trainer.stop_reason}")
-        elif data.preparation is not None and keeper.best.epoch > 0.95 * settings.epochs:
+        elif data.preparation is not None and _still_falls([r["val_loss"] for r in trainer.history]):
             say(f"the validation loss still falls at the end: try --epochs {2 * settings.epochs}")
         best = checkpoint.read(folder / checkpoint.BEST, default_device()) if keeper.best.epoch else None
         if best is not None:
@@ -145,6 +145,19 @@ def train(
             at = f"{keeper.best.monitor} {keeper.best.value:.4f}"
             say(f"best epoch {keeper.best.epoch}: {at}; the test is of {checkpoint.BEST}")
     return _tested(trainer, data)
+
+
+def _still_falls(losses: Sequence[float]) -> bool:
+    """Whether the last tenth of the epochs has brought more than a hundredth of all that has been gained.
+
+    >>> _still_falls([1.0, 0.8, 0.6, 0.5]), _still_falls([1.0, 0.2, 0.199, 0.1985])
+    (True, False)
+    """
+    before = losses[: min(len(losses) - 1, int(0.9 * len(losses)))]
+    if not before:
+        return False
+    least = min(losses)
+    return min(before) - least > 0.01 * (losses[0] - least)
 
 
 def _tested(trainer: Trainer, data: DataSplits) -> dict[str, float]:
@@ -229,7 +242,9 @@ def load_data(settings: RunSettings) -> DataSplits:
     table: dict[str, Any] = {}
     if is_table(settings.data):
         lists = {name: _listed(getattr(settings, name)) for name in ("columns", "ignore")}
-        table = {name: getattr(settings, name) for name in ("target", "task", "missing", "group", "order")}
+        table = {
+            name: getattr(settings, name) for name in ("target", "task", "missing", "categories", "group", "order")
+        }
         table |= {"columns": lists["columns"], "ignore": lists["ignore"] or ()}
     if settings.image_size is not None:
         table["size"] = settings.image_size
@@ -286,11 +301,18 @@ def restore(path: str | Path, say: Say) -> Restored:
         raise CheckpointError(f"{found}: holds no model that kobai train has described ({error})") from error
 
 
-def describe_model(settings: RunSettings, input_shape: tuple[int, ...], outputs: int) -> dict[str, Any]:
-    """The description from which :func:`kobai.train.models.build` makes the model."""
+def describe_model(
+    settings: RunSettings, input_shape: tuple[int, ...], outputs: int, embedded: Sequence[int] = ()
+) -> dict[str, Any]:
+    """The description from which :func:`kobai.train.models.build` makes the model.
+
+    ``embedded``: categories of the last inputs, which number them; see :attr:`kobai.data.DataSplits.embedded`.
+    """
     values = settings.as_dict()
     described = {"name": settings.model, "input_shape": list(input_shape), "classes": outputs}
     described |= {name: values[name] for name in TAKES[settings.model]}
+    if embedded:
+        described["categories"] = list(embedded)
     if settings.augment:
         if len(input_shape) != 3:
             raise SettingsError("augment", f"is for images (C, H, W), and the inputs are {tuple(input_shape)}")

@@ -12,6 +12,7 @@ from kobai import nn
 from kobai.errors import nearest
 from kobai.random import Generator
 from kobai.train.activations import chosen, share
+from kobai.train.categories import Categories
 from kobai.train.image_models import cnn, lenet, resnet8
 from kobai.transforms import Augment
 
@@ -87,15 +88,21 @@ TAKES = {"mlp": EVERY, "cnn": EVERY, "lenet": ("activation", "init", "dropout"),
 def build(description: Mapping[str, Any]) -> nn.Module:
     """The model that ``{"name": "mlp", "input_shape": [...], "classes": n, **arguments}`` describes.
 
-    With ``"augment": {"shift": s, "flip": bool}`` its first layer, ``augment``, changes the images in training.
+    With ``"augment": {"shift": s, "flip": bool}`` its first layer, ``augment``, changes the images in training; with
+    ``"categories": [rows, ...]`` it is :class:`~kobai.train.categories.Categories` and makes vectors of the last inputs.
 
     >>> net = build({"name": "mlp", "input_shape": [1, 8, 8], "classes": 10, "hidden": [16]})
     >>> net[1].in_features, net[-1].out_features
     (64, 10)
     """
     arguments = dict(description)
-    name, augment = arguments.pop("name"), arguments.pop("augment", None)
+    name, augment, rows = arguments.pop("name"), arguments.pop("augment", None), arguments.pop("categories", None)
     if name not in MODELS:
         raise ValueError(f"model: unknown model {name!r}.{nearest(name, MODELS)}")
-    net = MODELS[name](arguments.pop("input_shape"), arguments.pop("classes"), **arguments)
-    return net if augment is None else nn.Sequential(OrderedDict(augment=Augment(**augment), net=net))
+    shape = arguments.pop("input_shape")
+    first: dict[str, nn.Module] = {} if augment is None else {"augment": Augment(**augment)}
+    if rows:
+        first["categories"] = vectors = Categories(rows)
+        shape = [shape[0] - len(rows) + vectors.width]
+    net = MODELS[name](shape, arguments.pop("classes"), **arguments)
+    return nn.Sequential(OrderedDict(**first, net=net)) if first else net

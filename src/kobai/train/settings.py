@@ -11,7 +11,7 @@ from typing import Any
 
 from kobai.core.untrusted import from_toml, real, regular
 from kobai.data import NAMES
-from kobai.data.tables.table import is_table
+from kobai.data.tables.table import CATEGORIES, is_table
 from kobai.data.tables.target import TASKS
 from kobai.errors import nearest
 from kobai.nn import init as initialisers
@@ -22,7 +22,7 @@ from kobai.train.models import EVERY, MODELS, TAKES
 from kobai.train.optimizers import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
 from kobai.train.step import PRECISIONS
 
-TABULAR = ("target", "task", "columns", "ignore", "missing", "group", "order", "class_weight", "loss")
+TABULAR = ("target", "task", "columns", "ignore", "missing", "categories", "group", "order", "class_weight", "loss")
 """Settings of tables alone."""
 
 LOSSES = ("auto", "cross_entropy", "mse", "mae", "huber", "quantile")
@@ -98,6 +98,13 @@ class RunSettings:
         "Table",
         "Missing cells: fill (by the median, with an input that says so) or drop (leave the row out).",
         known=("fill", "drop"),
+    )
+    categories: str = _setting(
+        "one-hot",
+        "Table",
+        "Columns of more than 10 categories: one-hot (an input for each of the 50 most frequent) or embedding (a learnt "
+        "vector for each).",
+        known=CATEGORIES,
     )
     group: str | None = _setting(None, "Table", "Column whose rows of one value stay together, such as a patient.")
     order: str | None = _setting(None, "Table", "Column of times; the last rows are the test, not any.")

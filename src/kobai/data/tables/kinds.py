@@ -69,11 +69,15 @@ def _no_category(name: str, there: Host, different: int) -> str:
     return ""
 
 
-def levels_of(values: Host) -> tuple[str, ...]:
-    """The categories that get an input each, sorted: the most frequent, without those that occur once among many."""
+MANY = 10
+"""Of more categories than this, a learnt vector can say more than an input for each."""
+
+
+def levels_of(values: Host, most: int = LEVELS) -> tuple[str, ...]:
+    """The categories of a column, sorted: the ``most`` frequent, without those that occur once among many."""
     names, counts = np.unique(values[~missing(values)].astype(str), return_counts=True)
     if len(names) > LEVELS // 2:
-        often = np.argsort(-counts, kind="stable")[:LEVELS]
+        often = np.argsort(-counts, kind="stable")[:most]
         often = often[counts[often] > 1]
         names = names[np.sort(often)]
     return tuple(names.tolist())

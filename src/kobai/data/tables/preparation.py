@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai.data.tables.kinds import levels_of, useless
+from kobai.data.tables.kinds import MANY, levels_of, useless
 from kobai.data.tables.reading import Columns, read
 from kobai.data.tables.target import Target
 from kobai.data.tables.values import Host, as_text, kind_of, missing
@@ -28,7 +28,8 @@ class Column:
     """One column of the table and its inputs.
 
     number: (x − ``shift``) / ``scale``, with ``fill`` for a missing x, and an input that is 1 there if any was missing in
-    training (``gaps``). category: 1 for its level, 0 for the others. date: the time since ``shift``, and the ``parts``.
+    training (``gaps``). category: 1 for its level, 0 for the others. embedded: i / (1 + n) for level i of n, 0 for one that
+    is not known; the net has a learnt vector for each. date: the time since ``shift``, and the ``parts``.
     """
 
     name: str
@@ -54,9 +55,12 @@ class Column:
         gone = missing(values)
         if self.gaps:
             into[:, -1] = gone
-        if self.kind == "category":
+        if self.levels:
             places = {level: i for i, level in enumerate(self.levels)}
             at = np.array([places.get(v, -1) for v in values], dtype=np.int64)
+            if self.kind == "embedded":
+                into[:, 0] = (at + 1) / (1 + len(self.levels))
+                return
             known = np.flatnonzero(at >= 0)
             into[known, at[known]] = 1
             return
@@ -70,7 +74,7 @@ class Column:
     def answered(self, values: Host) -> tuple[Host, str]:
         """The column of another table in this one's kind, and what had to be done about it, in words."""
         kind = kind_of(values)
-        if self.kind == "category":
+        if self.levels:
             values = as_text(values)
             strange = sorted({v for v in values if v is not None} - set(self.levels))
             return values, f"{self.name}: not seen in training: {_few(strange)}" if strange and len(
@@ -120,6 +124,11 @@ class Preparation:
     def task(self) -> str:
         """``classification`` or ``regression``."""
         return "classification" if self.classes else "regression"
+
+    @cached_property
+    def embedded(self) -> tuple[int, ...]:
+        """Levels, that which is not known included, of the columns whose numbers are the last inputs."""
+        return tuple(1 + len(column.levels) for column in self.columns if column.kind == "embedded")
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -234,8 +243,12 @@ class Preparation:
         return Preparation(**{**values, **given})
 
 
-def fit(table: Columns, training: Host, target: Target, names: Sequence[str], asked: bool) -> Preparation:
-    """The preparation of the columns ``names``, by the rows ``training`` alone; ``asked``: they are wanted in any case."""
+def fit(
+    table: Columns, training: Host, target: Target, names: Sequence[str], asked: bool, embed: bool = False
+) -> Preparation:
+    """The preparation of the columns ``names``, by the rows ``training`` alone; ``asked``: they are wanted in any case;
+    ``embed``: columns of many categories as embeddings, which come last.
+    """
     columns, left_out = [], []
     for name in names:
         whole = table.values[name]
@@ -244,13 +257,14 @@ def fit(table: Columns, training: Host, target: Target, names: Sequence[str], as
         if why and not (asked and not why.startswith(("empty", "the same"))):
             left_out.append((name, why))
         else:
-            columns.append(_fitted(name, values))
+            columns.append(_fitted(name, values, embed))
     if not columns:
         reasons = "; ".join(f"{name} ({why})" for name, why in left_out[:5])
         raise DataError(
             f"{table.name}: no column is left to learn from: {reasons or 'the target is the only one'}. "
             "--columns names what to use"
         )
+    columns.sort(key=lambda column: column.kind == "embedded")
     shift, scale = 0.0, 1.0
     if not target.classes:
         known = np.isin(target.rows, training, assume_unique=True)
@@ -260,11 +274,14 @@ def fit(table: Columns, training: Host, target: Target, names: Sequence[str], as
     )
 
 
-def _fitted(name: str, values: Host) -> Column:
+def _fitted(name: str, values: Host, embed: bool) -> Column:
     gone = missing(values)
     gaps = bool(gone.any())
     kind = kind_of(values)
     if kind == "text":
+        levels = levels_of(values, len(values)) if embed else ()
+        if len(levels) > MANY:
+            return Column(name, "embedded", levels=levels)
         return Column(name, "category", gaps=gaps, levels=levels_of(values))
     there = values[~gone]
     numbers = _seconds(there) if kind == "date" else there

@@ -28,6 +28,9 @@ FEWEST = 5
 SHOWN = 8
 """Columns that a line names."""
 
+CATEGORIES = ("one-hot", "embedding")
+"""What columns of many categories become."""
+
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".xlsx", ".xlsm")
 
 
@@ -44,6 +47,7 @@ def table(
     columns: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     missing: str = "fill",
+    categories: str = "one-hot",
     group: str | None = None,
     order: str | None = None,
     test: float = 0.2,
@@ -66,6 +70,9 @@ def table(
         task: ``"classification"`` or ``"regression"``; ``"auto"``: text and few repeated whole numbers are classes.
         columns, ignore: the columns to use, or not to.
         missing: ``"fill"``, or ``"drop"`` for leaving out the rows with a missing cell.
+        categories: ``"one-hot"``, an input for each of a column's 50 most frequent ones; or ``"embedding"``: columns of more
+            than 10 become an input each, the last ones, for :class:`~kobai.train.categories.Categories`; 0 is what training did
+            not see twice.
         group: a column whose rows of one value stay in one part, such as a patient.
         order: a column of times or numbers; the last rows in it are the test.
         test, validation, seed: share of the test rows, which do not depend on ``seed``; of the rest, share held out for
@@ -88,8 +95,8 @@ def table(
     known = list(whole.values)
     wanted = target_of(whole, column_of(known, target, whole.name), task)
     names = _chosen(whole, wanted.name, columns, [*ignore, *([] if group is None else [group])])
-    if missing not in ("fill", "drop"):
-        raise ValueError(f"missing: expected 'fill' or 'drop', got {missing!r}")
+    _one_of("missing", missing, ("fill", "drop"))
+    _one_of("categories", categories, CATEGORIES)
     notes = [*whole.notes, wanted.why]
     wanted = _with_rows(whole, wanted, names if missing == "drop" else [], notes)
     if len(wanted.rows) < FEWEST:
@@ -104,7 +111,7 @@ def table(
     )
     by = None if order is None else _ordered(whole, column_of(known, order, whole.name, "order"), wanted)
     parts = part(wanted, whole.name, test, validation, seed, groups, by)
-    preparation = fit(whole, wanted.rows[parts[0]], wanted, names, columns is not None)
+    preparation = fit(whole, wanted.rows[parts[0]], wanted, names, columns is not None, categories == "embedding")
     notes += [f"{name}: left out, {why}" for name, why in _brief(preparation.left_out)]
     inputs = preparation.apply({name: values[wanted.rows] for name, values in whole.values.items()})
     for doubt in doubts(whole, wanted, parts, preparation):
@@ -126,6 +133,11 @@ def table(
         preparation,
         tuple(notes),
     )
+
+
+def _one_of(name: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise ValueError(f"{name}: expected {' or '.join(map(repr, known))}, got {given!r}")
 
 
 def csv(

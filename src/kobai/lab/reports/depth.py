@@ -70,7 +70,7 @@ class Seen:
 def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Tensor]) -> Seen:
     """Observe a step of both nets, on copies. Draws random numbers."""
     settings = restored.settings
-    fresh, begun = job.begin(settings, job.describe_model(settings, restored.input_shape, restored.outputs))
+    fresh, begun = job.begin(settings, state["config"]["model"])
     loss_fn = loss_of(settings, TensorDataset(*batch), restored.outputs)
     trained = copy.deepcopy(restored.model)
     going = job.optimizer_of(settings, trained)

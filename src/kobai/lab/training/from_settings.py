@@ -34,6 +34,7 @@ class Parts:
     validation: TensorDataset
     input_shape: tuple[int, ...]
     outputs: int
+    embedded: tuple[int, ...] = ()
 
     @cached_property
     def fingerprint(self) -> list[int]:
@@ -55,7 +56,7 @@ def parts(settings: RunSettings) -> Parts:
 @lru_cache(maxsize=4)
 def _parts(settings: RunSettings, on: str) -> Parts:
     splits = job.load_data(settings)
-    return Parts(splits.train, splits.validation, tuple(splits.input_shape), splits.outputs)
+    return Parts(splits.train, splits.validation, tuple(splits.input_shape), splits.outputs, splits.embedded)
 
 
 def fingerprint(settings: RunSettings) -> list[int]:
@@ -121,7 +122,7 @@ def train(
     measure = _Measure(data, batches, {math.ceil(i * total / measures) for i in range(1, measures + 1)}, on_measure)
     trainer, loader = job.assemble(
         settings,
-        job.describe_model(settings, data.input_shape, data.outputs),
+        job.describe_model(settings, data.input_shape, data.outputs, data.embedded),
         data.train,
         callbacks=[measure],
         terminate_on_non_finite=False,
@@ -198,6 +199,8 @@ def command(settings: RunSettings) -> str:
     undone = {name: getattr(settings, name) for name in recipe(settings.data, given)}
     if "lr" in undone and settings.lr is None:
         undone["lr"] = OPTIMIZERS[settings.optimizer][1]
+    if "patience" in undone and settings.patience is None:
+        undone["patience"] = settings.epochs  # a run of so many never waits so long
     words = ["kobai", "train"]
     for name in asdict(settings):
         if name in given or name in undone:
