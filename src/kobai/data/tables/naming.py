@@ -18,8 +18,9 @@ def unique(first: list[str]) -> tuple[list[str], list[str]]:
             number = 2
             while f"{name} ({number})" in names:
                 number += 1
-            notes.append(f"more than one column is called {name!r}: column {i} is {name!r} with ({number}) after it")
-            name = f"{name} ({number})"
+            fresh = f"{name} ({number})"
+            notes.append(f"more than one column is called {name!r}: here column {i} is {fresh!r}")
+            name = fresh
         names.append(name)
     return names, notes
 
