@@ -142,6 +142,17 @@ def test_a_resumed_run_has_each_epoch_once(tmp_path):
     assert [float(row["loss"]) for row in rows] == [record["loss"] for record in history]
 
 
+def test_of_several_processes_the_first_writes(tmp_path):
+    """What the others are handed is left alone: no file of theirs is in the way, no run is told twice."""
+    log, run = tmp_path / "log.csv", FakeRun()
+    model = kobai.nn.Linear(2, 2)
+    trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.1), callbacks=[Log(log), Log(run)])
+    trainer.first = False
+    trainer.fit([(kobai.zeros(4, 2), kobai.arange(4) % 2)], epochs=1)
+    assert not log.exists()
+    assert run.seen == []
+
+
 # --- the packages themselves ------------------------------------------------------------------------------------------
 
 

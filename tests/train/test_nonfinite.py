@@ -49,6 +49,13 @@ def test_layer_and_batch_are_named(problem, every, what, words):
     assert stop.value.layer == ("2" if what == "output" else "1")
 
 
+def test_the_epochs_before_remain_in_the_history(problem):
+    trainer = poisoned(problem, 9, "output", 1)
+    with pytest.raises(NonFiniteError, match="epoch 2, batch 3"):
+        trainer.fit(problem.train, problem.held, epochs=5)
+    assert [record["epoch"] for record in trainer.history] == [1]
+
+
 def test_the_trainer_stops_without_being_asked(problem):
     problem.model[2] = Poison(1, "output")
     with pytest.raises(NonFiniteError, match="epoch 1, batch 1"):

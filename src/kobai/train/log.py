@@ -26,7 +26,8 @@ class Log(Callback):
             - ``info``, a ``logging.Logger``;
             - ``log``, a run of ``wandb.init()`` or ``trackio.init()``, or these modules with their active run.
 
-    The object remains the user's: it is not closed, and a copy of the callback writes to the same one. The step is the epoch;
+    The object remains the user's: it is not closed, and a copy of the callback writes to the same one. Of several processes
+    that train together the first writes. The step is the epoch;
     to ``log``, where the run counts its steps itself, the epoch is one value more, and ``time`` is called ``seconds``.
 
     Raises TypeError for an object with none of these methods.
@@ -42,6 +43,8 @@ class Log(Callback):
     ...         print(file.readline().strip())
     epoch,loss,lr,time
     """
+
+    once = True
 
     def __init__(self, to: Any) -> None:
         self.to = to

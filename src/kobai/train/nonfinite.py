@@ -64,9 +64,12 @@ class TerminateOnNonFinite(Callback):
         check_integer("TerminateOnNonFinite", "every", every, 1)
         self.every = every
         self._start: dict[str, Any] = {}
+        self._before = 0
 
     def on_epoch_start(self, trainer: Trainer) -> None:
-        self._start = _copied(trainer.state_dict())
+        state = trainer.state_dict()
+        self._before = len(state.pop("history"))  # its records stay as they are: a copy of all in each epoch is a waste
+        self._start = _copied(state)
 
     def on_batch_end(self, trainer: Trainer) -> None:
         if trainer.position % self.every == 0 and trainer.loss.spoilt():
@@ -82,7 +85,7 @@ class TerminateOnNonFinite(Callback):
     def _locate(self, trainer: Trainer, epoch: int) -> None:
         """Replay the epoch under observation; always raises."""
         end = trainer.position or math.inf
-        trainer.load_state_dict(self._start)
+        trainer.load_state_dict({**self._start, "history": trainer.history[: self._before]})
         trainer.model.train()
         for batch in trainer.remaining_batches(trainer.train_data):
             where = f"epoch {epoch}, batch {trainer.position + 1}"
