@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from kobai.lab.reports.axes import Frame, around, between, named, nice, number, shortened, thinned
-from kobai.lab.reports.drawing import at, drawable, label, nothing, picture, stroke
+from kobai.lab.reports.drawing import WIDTH, at, drawable, label, nothing, picture, stroke
 from kobai.lab.reports.markup import Markup, tag
 
 SPIKE = 3.0
@@ -98,10 +98,11 @@ def confusion(names: Sequence[str], counts: Sequence[Sequence[int]], *, alt: str
     4
     """
     k = len(names)
-    cell = min(34.0, 360.0 / k)
+    cell = min(54.0, 340.0 / k)
     long = max(len(name) for name in names) > 3
     left, top = 34.0 + (48 if long else 14), 8.0
-    width, height = left + k * cell + 10, top + k * cell + (70 if long else 40)
+    # As wide as other charts, so that few classes are not drawn, and written, larger than all else on the page.
+    width, height = max(WIDTH, left + k * cell + 10), top + k * cell + (70 if long else 40)
     wrong = max((counts[i][j] for i in range(k) for j in range(k) if i != j), default=0)
     body = []
     for i in range(k):
