@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import kobai
 from data.builders import NAMES, idx
@@ -113,6 +114,13 @@ def write_digits_as_mnist(folder: Path) -> None:
         (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array), 1))
 
 
+def write_photos(folder: Path) -> None:
+    for k in range(40):
+        file = folder / ("oak" if k % 2 else "elm") / f"{k:03}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 16), (200 - k, 90, 20) if k % 2 else (20, 90, 200 - k)).save(file)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with the runs, tables and data sets that the pages speak of; made once, of few epochs."""
@@ -123,13 +131,17 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         Path("measurements.csv").write_text(table)
-        Path("net.py").write_text(next(block.text for block in PYTHON if block.text.startswith("# net.py")))
+        for name in ("net.py", "mynet.py"):
+            Path(name).write_text(next(block.text for block in PYTHON if block.text.startswith(f"# {name}")))
+        write_photos(Path("photos"))
         Path("experiment.toml").write_text("hidden = [16]\nepochs = 2\nseed = 1\n")
         write_digits_as_mnist(Path("data"))
         short = ["--epochs", "2", "--hidden", "16", "--quiet"]
         vary = ["--vary", "activation=relu,tanh", "--repeat", "1", "--jobs", "1"]
         for arguments in (
             ["train", "--data", "measurements.csv", *short, "--out", "runs/NAME"],
+            ["train", "--data", "photos", "--image-size", "32", *short, "--out", "runs/photos"],
+            ["train", "--model", "mynet.py:MyNet", "--epochs", "1", "--quiet", "--out", "runs/mine"],
             ["train", *short, "--out", "runs/digits-mlp-20260101-120000"],
             ["compare", *vary, *short, "--out", "runs/compare-20260101-120000"],
             [
@@ -165,6 +177,8 @@ def world(made, tmp_path, monkeypatch):
 SHORTER = {
     "kobai train --data mnist": "--epochs 1",
     "kobai train --doctor": "--epochs 1",
+    "kobai train --data photos": "--epochs 1 --out again",
+    "kobai train --model": "--epochs 1 --out again",
     "kobai compare --vary": "--epochs 1 --repeat 1",
     "kobai compare --resume": "",
     "kobai tune --space": "--trials 2 --epochs 1",
@@ -194,6 +208,9 @@ SAYS = {
         r"runs/NAME/best\.safetensors, epoch \d(, the best of runs/NAME)?, on measurements, test split",
         r"test accuracy \d\.\d{4}\n$",
     ],
+    "kobai evaluate runs/photos": ["on photos: 40 images", "it was trained on .* of them", r"accuracy \d\.\d{4}\n$"],
+    "kobai evaluate runs/mine": [r"on digits, test split", r"test accuracy \d\.\d{4}\n$"],
+    "kobai predict runs/photos": [r"^sample,prediction,probability,P\(elm\),P\(oak\)\n001\.png,(elm|oak),0\.\d+,"],
     "kobai predict": [r"^sample,prediction,probability,label,P\(a\),.*\n0,[abc],0\.\d+,[abc],"],
     "kobai report": [r"\.html\n", "with the train|runs/|lab"],
     "kobai compare": [r"condition +accuracy", "train the best one: kobai train"],

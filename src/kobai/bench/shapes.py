@@ -35,4 +35,4 @@ def shape_of(settings: RunSettings) -> Shape:
     if known is not None:
         return known
     data = job.load_data(settings)
-    return Shape(data.input_shape, len(data.classes))
+    return Shape(data.input_shape, data.outputs)

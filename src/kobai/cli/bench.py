@@ -23,6 +23,8 @@ from kobai.core.files import write_atomically
 from kobai.core.untrusted import real
 from kobai.errors import BackendError, install, nearest
 from kobai.train import job
+from kobai.train.models import takes
+from kobai.train.own_models import is_own, short
 from kobai.train.settings import SettingsError
 
 _option = partial(typer.Option, rich_help_panel="Measurement")
@@ -92,7 +94,7 @@ def _plan(
     settings = asked.settings()
     sizes = _points("batch_sizes", batch_sizes, settings.batch_size)
     wide = _points("widths", widths, settings.hidden[0] if len(set(settings.hidden)) == 1 else None)
-    if wide and not settings.hidden:
+    if wide and not (settings.hidden and "hidden" in takes(settings.model)):
         if asked.has("widths"):
             raise SettingsError("widths", "there is no hidden layer to give a width to")
         wide = ()
@@ -143,6 +145,8 @@ def _machine(facts: dict[str, Any]) -> str:
 
 def _model(plan: benches.Plan) -> str:
     s = plan.settings
+    if is_own(s.model):
+        return f"{short(s.model)} {_layers(plan)}, {s.optimizer}, batches of {s.batch_size}"
     extras = [", batch norm"] * s.batch_norm + [f", dropout {s.dropout:g}"] * bool(s.dropout)
     extras += [f", {s.precision}"] * (s.precision != "fp32")
     return f"{_layers(plan)}, {s.activation}{''.join(extras)}, {s.optimizer}, batches of {s.batch_size}"

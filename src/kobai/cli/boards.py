@@ -20,6 +20,7 @@ from kobai.lab.sweep import compare_plan, tune_plan
 from kobai.lab.sweep.tune_plan import Trial
 from kobai.lab.sweep.tune_result import Search
 from kobai.lab.sweep.values import spelt_out
+from kobai.train.own_models import is_own
 
 
 class Board(Bar):
@@ -42,13 +43,19 @@ class Board(Bar):
         """What is below the bar."""
         raise NotImplementedError
 
-    def interrupted(self, folder: Path, mark: str, command: str) -> NoReturn:
-        """Say how far it came, and the ``command`` that goes on if the ``folder`` holds the file ``mark``; exit code 130."""
+    def interrupted(self, folder: Path, mark: str, command: str, models: Iterable[str]) -> NoReturn:
+        """Say how far it came, and the ``command`` that goes on if the ``folder`` holds the file ``mark``; exit code 130.
+
+        With ``models`` of the user's own it is the command that began it: what a folder names is not run.
+        """
         task = self.tasks[0]
         if (folder / mark).exists():
             found = f", what they found is in {folder}" * (task.fields["ended"] > 0)
             done = f"after {task.fields['ended']} of {self.total} {task.description}{found}"
-            warn_whole(f"interrupted {done}; go on with:\n  {command} --resume {shlex.quote(str(folder))}")
+            how = f"go on with:\n  {command} --resume {shlex.quote(str(folder))}"
+            if any(map(is_own, models)):
+                how = f"go on with the same command and\n  --out {shlex.quote(str(folder))}"
+            warn_whole(f"interrupted {done}; {how}")
         else:
             warn("interrupted; nothing is saved")
         raise typer.Exit(130)

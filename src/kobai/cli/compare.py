@@ -92,7 +92,8 @@ def compare(
             result = perform(found, jobs=jobs, out=folder, storage=storage, watch=board.take)
     except KeyboardInterrupt:
         again = f" --storage {shlex.quote(hidden(storage))}" if storage else ""
-        board.interrupted(folder, PLAN, f"kobai compare{again}")
+        models = [one.model for _, one in found.conditions()]
+        board.interrupted(folder, PLAN, f"kobai compare{again}", models)
     if quiet:
         best = result.ranking()[0]
         say(f"{best.name}: {'diverged' if best.diverged else f'validation {best.measure} {best.accuracy:.4f}'}")

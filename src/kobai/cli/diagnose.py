@@ -147,10 +147,12 @@ def _fresh(settings: RunSettings) -> Patient:
 
 def _of_run(path: Path, given: dict[str, Any]) -> Patient:
     """The net of a checkpoint, with its optimiser as it was."""
+    given = dict(given)
+    own = given.pop("model", None)
     fixed = sorted(set(given) - {"data_dir", "batch_size", "precision"})
     if fixed:
         raise SettingsError(fixed[0], "belongs to the run, which was begun with its own")
-    restored = job.restore(path, warn)
+    restored = job.restore(path, warn, own)
     settings = replace(restored.settings, **given)
     update = job.optimizer_of(settings, restored.model)
     update.load_state_dict(checkpoint.read(restored.path, default_device())["optimizer"])

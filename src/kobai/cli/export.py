@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kobai.cli.common import say, warn
-from kobai.cli.options import command
+from kobai.cli.options import Model, command
 from kobai.cli.use import Trained
 from kobai.errors import nearest
 from kobai.ops.create import zeros
@@ -28,7 +28,7 @@ Out = Annotated[
 
 
 @command("backend")
-def export(*, trained: Trained, to: To = "onnx", out: Out = None) -> None:
+def export(*, trained: Trained, to: To = "onnx", out: Out = None, model: Model = None) -> None:
     """Write a trained model as a file of ONNX, for any number of samples at once. Says what it takes and gives.
 
     Examples:
@@ -40,7 +40,7 @@ def export(*, trained: Trained, to: To = "onnx", out: Out = None) -> None:
     if to not in FORMATS:
         raise SettingsError("to", f"{to!r}: no format is called so.{nearest(to, FORMATS)}")
     given = trained.expanduser()
-    restored = job.restore(given, warn)
+    restored = job.restore(given, warn, model)
     answers, prepared = "scores" if restored.classes else "values", restored.preparation
     path = out if out is not None else (given if given.is_dir() else restored.path.parent) / "model.onnx"
     onnx.export(

@@ -17,6 +17,7 @@ import typer
 
 from kobai.cli.common import choose_backend, one_line, silent
 from kobai.errors import DataError
+from kobai.train.own_models import named
 from kobai.train.recipes import recipe
 from kobai.train.settings import RunSettings, SettingsError
 
@@ -48,6 +49,14 @@ def option_of(name: str) -> Any:
 
 
 DataDir = Annotated[str | None, option_of("data_dir")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py:NAME",
+        help="The net of a run that has one of your own: a checkpoint never runs code.",
+        show_default=False,
+    ),
+]
 """Of commands that take no other settings."""
 
 
@@ -74,7 +83,9 @@ class Asked:
     def values(self) -> dict[str, Any]:
         """All settings that the command has options for."""
         values = {name: self.ctx.params[name] for name in FIELDS if name in self.ctx.params}
-        return {**values, "hidden": sizes("hidden", values["hidden"])}
+        # A file of settings, which may have come with a run, names no code to run.
+        model = named(values["model"]) if self._source("model") == "COMMANDLINE" else values["model"]
+        return {**values, "hidden": sizes("hidden", values["hidden"]), "model": model}
 
     @property
     def given(self) -> dict[str, Any]:
@@ -88,8 +99,11 @@ class Asked:
 
     def has(self, name: str) -> bool:
         """Whether an option came from the command line or the file; if not, it has our default."""
+        return self._source(name) not in ("", "DEFAULT")
+
+    def _source(self, name: str) -> str:
         source = self.ctx.get_parameter_source(name)
-        return source is not None and source.name != "DEFAULT"
+        return "" if source is None else source.name
 
     def settings(self) -> RunSettings:
         """The settings, with the data set's own defaults for those that were not given."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kobai.cli.common import say, warn
-from kobai.cli.options import DataDir, command
+from kobai.cli.options import DataDir, Model, command
 from kobai.lab.reports.reporting import report as write_report
 
 
@@ -27,6 +27,7 @@ def report(
         Path | None, typer.Option(help="HTML file to write; default: report.html in the folder.", show_default=False)
     ] = None,
     data_dir: DataDir = None,
+    model: Model = None,
 ) -> None:
     """Tell the story of a run, a comparison or a search in one HTML file, which needs no network; prints its path.
 
@@ -38,4 +39,4 @@ def report(
         kobai report runs/compare-… --out comparison.html — what kobai compare left in a folder, and likewise kobai tune
         kobai report lab — the experiments that kobai lab left in a folder
     """
-    say(str(write_report(folder, out, data_dir=data_dir, say=warn, tell=warn)))
+    say(str(write_report(folder, out, data_dir=data_dir, model=model, say=warn, tell=warn)))

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,10 +12,10 @@ import typer
 
 from kobai import nn
 from kobai.core.tensor import Tensor
-from kobai.core.untrusted import real
-from kobai.errors import DataError, nearest
+from kobai.errors import nearest
 from kobai.nn import functional as F
 from kobai.optim import Optimizer
+from kobai.train import programs
 
 MARK = "::"
 BATCHES = 64
@@ -63,7 +59,12 @@ def load(text: str) -> Program:
     kinds = list(USUAL)
     if len(wanted) > len(kinds):
         raise wrong(f"expected at most {', '.join(kinds)} after {MARK}, got {len(wanted)} names")
-    module = _run(path)
+    if not path:
+        raise wrong(f"expected script.py{MARK}model,loader, got nothing before {MARK}")
+    try:
+        module = programs.run(path)
+    except programs.ProgramError as error:
+        raise wrong(str(error)) from error
     names = dict(zip(kinds, wanted, strict=False))
     values: dict[str, Any] = {}
     for kind in kinds:
@@ -87,70 +88,6 @@ def load(text: str) -> Program:
         ", ".join(f"{kind} {name!r}" for kind, name in names.items())
         + ("" if "loss_fn" in names else ", loss_fn F.cross_entropy"),
     )
-
-
-def _run(path: str) -> ModuleType:
-    """The module of a file, or of a package that can be imported; what it prints goes to standard error."""
-    file = Path(path).expanduser()
-    if not path:
-        raise wrong(f"expected script.py{MARK}model,loader, got nothing before {MARK}")
-    if path.endswith(".py") or file.exists():
-        if not file.is_file():
-            raise wrong(f"{path}: there is no such file")
-        folder, spec = real(file).parent, importlib.util.spec_from_file_location(file.stem, file)
-    else:
-        folder, spec = Path.cwd(), None
-        with contextlib.suppress(ModuleNotFoundError, ValueError), _beside(folder):
-            spec = importlib.util.find_spec(path)
-        if spec is None:
-            raise wrong(f"{path}: there is no such file, and no such module")
-    if spec is None or spec.loader is None:
-        raise wrong(f"{path} is no Python program: its name should end in .py")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(spec.name)
-    sys.modules[spec.name] = module  # for dataclasses and pickles in it
-    try:
-        with _beside(folder):
-            spec.loader.exec_module(module)
-    except SystemExit as error:
-        raise DataError(f"{path} ends itself at import (exit code {error.code}): {_guard()}") from error
-    except Exception as error:
-        torch = isinstance(error, ModuleNotFoundError) and error.name == "torch"
-        hint = "; in its place write import kobai as torch" if torch else ""
-        line = _line(error, Path(spec.origin or path))
-        raise DataError(f"{path}, line {line}: {type(error).__name__}: {error}{hint}") from error
-    finally:
-        if before is not None:
-            sys.modules[spec.name] = before
-    return module
-
-
-def _guard() -> str:
-    return 'put what is not to run here below if __name__ == "__main__":'
-
-
-def _line(error: Exception, file: Path) -> int:
-    """The last line of the program itself in a traceback."""
-    if isinstance(error, SyntaxError):
-        return error.lineno or 0
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename).name == file.name:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
-
-
-@contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[None]:
-    """Modules beside the program can be imported, as when it is run."""
-    sys.path.insert(0, str(folder))
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder))
 
 
 def _value(module: ModuleType, path: str, name: str) -> Any:
@@ -183,7 +120,9 @@ def _has(module: ModuleType) -> str:
     if not found and own:
         return f"It defines {', '.join(own)} and no net: make one at its top level, not inside a function"
     return (
-        f"It has {'; '.join(found)}" if found else f"It has none at its top level: {_guard()}, but make them above it"
+        f"It has {'; '.join(found)}"
+        if found
+        else f"It has none at its top level: {programs.AT_IMPORT}, but make them above it"
     )
 
 
@@ -191,17 +130,9 @@ def _is_batch(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) > 1 and all(isinstance(part, Tensor) for part in value)
 
 
-def _foreign(value: Any) -> bool:
-    """Whether an object, or its class, is PyTorch's."""
-    return any(kind.__module__.partition(".")[0] == "torch" for kind in type(value).__mro__)
-
-
 def _model(path: str, name: str, value: Any) -> Any:
-    if _foreign(value):
-        raise wrong(
-            f"{name!r} in {path} is PyTorch's {type(value).__name__}: in place of import torch write import kobai as torch, "
-            "and load its weights; docs/from-pytorch.md shows how"
-        )
+    if told := programs.foreign(value):
+        raise wrong(f"{name!r} in {path} {told}")
     if not isinstance(value, nn.Module):
         got = (
             f"the class {value.__name__}; write model = {value.__name__}(...)"

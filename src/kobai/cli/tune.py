@@ -127,7 +127,7 @@ def _search(
             result = found.test(folder, silent if quiet else say, (Progress(out, quiet=quiet),))
     except KeyboardInterrupt:
         again = f"kobai tune{' --test' * test}" + (f" --storage {shlex.quote(hidden(storage))}" if storage else "")
-        board.interrupted(folder, tune_study.ELSEWHERE if storage else tune_study.JOURNAL, again)
+        board.interrupted(folder, tune_study.ELSEWHERE if storage else tune_study.JOURNAL, again, made.models)
     if test:
         if not quiet:
             say(f"the model is in {folder / CHOSEN}; test loss {result['loss']:.4f}")

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from kobai.cli.common import out, say, warn
-from kobai.cli.options import DataDir, command
+from kobai.cli.options import DataDir, Model, command
 from kobai.core.files import write_atomically
 from kobai.errors import nearest
 from kobai.train import inference, job
@@ -26,17 +26,22 @@ _RUN = "A checkpoint, or the folder of a run (its best one)."
 Trained = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=_RUN, show_default=False)]
 OtherData = Annotated[
     str | None,
-    _option(help="A table (CSV, TSV, Parquet, Excel) or a data set by name; default: what the model was trained on."),
+    _option(
+        help="A table (CSV, TSV, Parquet, Excel), an image or a folder of images, or a data set by name; default: what the "
+        "model was trained on."
+    ),
 ]
-Split = Annotated[str | None, _option(help="train, validation or test; default: test, or all rows of a table.")]
+Split = Annotated[
+    str | None, _option(help="train, validation or test; default: test, or all rows of a table, all images.")
+]
 
 
 def _asked(
-    trained: Path, data: str | None, data_dir: str | None, split: str | None
+    trained: Path, data: str | None, data_dir: str | None, split: str | None, model: str | None
 ) -> tuple[job.Restored, inference.Questions]:
     if split is not None and split not in inference.SPLITS:
         raise SettingsError("split", f"{split!r}: no split is called so.{nearest(split, inference.SPLITS)}")
-    restored = job.restore(trained.expanduser(), warn)
+    restored = job.restore(trained.expanduser(), warn, model)
     asked = inference.questions(restored, data, data_dir, split)
     for note in asked.notes:
         warn(note)
@@ -44,7 +49,9 @@ def _asked(
 
 
 @command()
-def evaluate(*, trained: Trained, data: OtherData = None, data_dir: DataDir = None, split: Split = None) -> None:
+def evaluate(
+    *, trained: Trained, data: OtherData = None, data_dir: DataDir = None, split: Split = None, model: Model = None
+) -> None:
     """Loss and accuracy of a trained model; of tables more. The last line is the accuracy, or the R² of a regression.
 
     Examples:
@@ -52,7 +59,7 @@ def evaluate(*, trained: Trained, data: OtherData = None, data_dir: DataDir = No
         kobai evaluate runs/…/last.safetensors --split validation
         kobai evaluate runs/… --data more.csv — labelled rows that it has not seen
     """
-    restored, asked = _asked(trained, data, data_dir, split)
+    restored, asked = _asked(trained, data, data_dir, split, model)
     found = inference.score(restored, asked)
     say(f"{restored.which}, on {asked.what}")
     _tell_if_seen(restored, asked, data_dir)
@@ -82,6 +89,7 @@ def predict(
     data: OtherData = None,
     data_dir: DataDir = None,
     split: Split = None,
+    model: Model = None,
     answers: Annotated[
         Path | None,
         typer.Option("--out", help="CSV file to write; default: standard output.", rich_help_panel="Output"),
@@ -93,9 +101,10 @@ def predict(
     Examples:
         kobai predict runs/digits-mlp-… — its test split, the first rows as a table
         kobai predict runs/… --data new.csv --out answers.csv — rows of a CSV file, with or without labels
+        kobai predict runs/… --data photo.jpg — an image, or a folder of them
         kobai predict runs/… --data new.csv | cut -d, -f2 — CSV where the output is no terminal
     """
-    restored, asked = _asked(trained, data, data_dir, split)
+    restored, asked = _asked(trained, data, data_dir, split, model)
     header, rows = _lines(restored, asked, inference.answers(restored, asked))
     rows = rows[:limit]
     if answers is not None:
@@ -116,19 +125,20 @@ def _lines(
     restored: job.Restored, asked: inference.Questions, found: inference.Answers
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the CSV file: sample, prediction, then what is known, then the probability of every class."""
+    samples = asked.files or [str(i) for i in range(len(asked.inputs))]
     labels = [
         [] if asked.labels is None else ["" if label is None else _cell(label)]
         for label in asked.labels or [None] * len(asked.inputs)
     ]
     label = ["label"] * (asked.labels is not None)
     if found.values is not None:
-        both = zip(found.values.tolist(), labels, strict=True)
-        return ["sample", "prediction", *label], [[str(i), _cell(v), *known] for i, (v, known) in enumerate(both)]
+        both = zip(samples, found.values.tolist(), labels, strict=True)
+        return ["sample", "prediction", *label], [[sample, _cell(v), *known] for sample, v, known in both]
     header = ["sample", "prediction", "probability", *label, *(f"P({name})" for name in restored.classes)]
-    each = zip(found.classes.tolist(), found.probabilities.tolist(), labels, found.every.tolist(), strict=True)
+    each = zip(samples, found.classes.tolist(), found.probabilities.tolist(), labels, found.every.tolist(), strict=True)
     return header, [
-        [str(i), restored.classes[k], f"{p:.6f}", *known, *(f"{q:.6f}" for q in every)]
-        for i, (k, p, known, every) in enumerate(each)
+        [sample, restored.classes[k], f"{p:.6f}", *known, *(f"{q:.6f}" for q in every)]
+        for sample, k, p, known, every in each
     ]
 
 

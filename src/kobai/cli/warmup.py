@@ -52,9 +52,11 @@ def compile_kernels(
         shape = shape_of(settings)
         net = build(shape.description(settings)).to(default_device())
     else:
-        if asked.given:
-            raise typer.BadParameter(f"given {trained}, there is no use for {', '.join(map(option, asked.given))}")
-        restored = job.restore(trained.expanduser(), warn)
+        given = dict(asked.given)
+        own = given.pop("model", None)
+        if given:
+            raise typer.BadParameter(f"given {trained}, there is no use for {', '.join(map(option, given))}")
+        restored = job.restore(trained.expanduser(), warn, own)
         settings, net = restored.settings, restored.model
         if not quiet:
             say(f"for the net of {restored.which}, trained on {settings.data}")

@@ -8,7 +8,7 @@ from typing import Any
 from kobai.data.cifar import cifar10
 from kobai.data.embedded import digits
 from kobai.data.files import data_dirs
-from kobai.data.images import images, names_images
+from kobai.data.images import images, is_picture, names_images
 from kobai.data.mnist_family import fashion_mnist, mnist
 from kobai.data.splits import DataSplits
 from kobai.data.tables.table import is_table, table as read_table
@@ -43,6 +43,8 @@ def load(
     key = text.lower().replace("_", "-")
     if Path(text).expanduser().is_dir() and key not in NAMES:
         return images(Path(text).expanduser(), validation=validation, seed=seed, **options)
+    if is_picture(text):
+        raise DataError(f"load: {text} is one image; expected a folder that holds a folder of images for each class")
     if is_table(text):
         if download:
             raise DataError(f"load: {text} is a file; only {', '.join(IMAGES)} can be downloaded")
@@ -51,7 +53,7 @@ def load(
             given = {"size": options.get("size"), "label": options.get("target", options.get("label"))}
             return images(path, validation=validation, seed=seed, **given)
         return read_table(path, validation=validation, seed=seed, **options)
-    if options:
+    if options and key in NAMES:
         raise TypeError(f"load: {', '.join(options)} is for tables, got the data set {text!r}")
     if key == "digits":
         return digits(validation=validation, seed=seed)

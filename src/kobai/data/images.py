@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.untrusted import regular
-from kobai.data.image_folder import EXTENSIONS, ImageFolder, open_image
+from kobai.data.image_folder import EXTENSIONS, ImageFolder, files_in, open_image
 from kobai.data.splits import TEST_FRACTION, TEST_SEED, DataSplits, Host, Scaling, make_splits, stratified
 from kobai.errors import DataError, nearest, users_line
 
@@ -21,6 +23,7 @@ SIDE = 64
 """Height and width of images that come in several sizes, unless a size is given."""
 
 VALIDATION_FOLDERS = ("val", "valid", "validation")
+PARTS = {"train": ("train",), "validation": VALIDATION_FOLDERS, "test": ("test",)}
 
 Samples = list[tuple[str, str]]
 """Path and class of each image."""
@@ -76,6 +79,55 @@ def images(
         for part, samples in parts.items()
     }
     return _split(path, found, classes, validation, seed)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images that a model is asked about: pixels (N, C, H, W), names of files, and classes if folders or a table say them."""
+
+    pixels: Host
+    files: list[str]
+    labels: list[str] | None
+
+
+def is_picture(path: str | Path) -> bool:
+    """Whether a path ends as those of images do."""
+    return str(path).lower().endswith(EXTENSIONS)
+
+
+def pictures(path: str | Path, shape: Sequence[int], classes: Sequence[str], part: str = "test") -> Pictures:
+    """The image ``path``, those in a folder, or those that a CSV file names, scaled and cut to ``shape`` (C, H, W).
+
+    Where a folder holds folders that are called as ``classes`` are, these are the labels; of one that is parted into
+    ``train``, ``test`` and perhaps ``val``, the ``part`` is read.
+
+    Raises :class:`~kobai.errors.DataError` where there is no image.
+    """
+    path, labels = Path(path), None
+    if path.is_dir():
+        root = path
+        if {"train", "test"} <= {entry.name for entry in path.iterdir()}:
+            root = next((path / name for name in PARTS[part] if (path / name).is_dir()), path)
+        files = [file for file in files_in(str(root)) if is_picture(file)]
+        first = [Path(file).relative_to(root).parts[0] for file in files]
+        labels = first if set(first) & set(classes) else None
+    elif is_picture(path):
+        root, files = path.parent, [str(path)]
+    else:
+        root, (files, labels) = path.parent, _columns(path)
+    if not files:
+        raise DataError(f"{path}: no image in this folder; they end in {', '.join(EXTENSIONS)}")
+    channels, *side = shape
+    found = _stacked([open_image(file) for file in files], (side[0], side[1]), channels == 1)
+    return Pictures(found, [os.path.relpath(file, root) for file in files], labels)
+
+
+def _columns(path: Path) -> tuple[list[str], list[str] | None]:
+    """Paths, and classes if there are any, in a CSV file."""
+    if len(_rows(path, 1)[0]) == 1:
+        return [file for file, _ in _in_table(path, _rows(path, 1)[0][0])], None
+    files, labels = zip(*_in_table(path, None), strict=True)
+    return list(files), list(labels)
 
 
 def _split(
@@ -165,7 +217,7 @@ def _paths_column(header: Sequence[str], rows: Sequence[Sequence[str]]) -> int |
 
 
 def _is_path(cell: str) -> bool:
-    return cell.strip().lower().endswith(EXTENSIONS)
+    return is_picture(cell.strip())
 
 
 def _size(path: Path, pictures: Sequence[Any], size: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -196,6 +248,5 @@ def _stacked(pictures: Sequence[Any], side: tuple[int, int], grey: bool) -> Host
     for picture in pictures:
         if (picture.height, picture.width) != side:
             picture = ImageOps.fit(picture, side[::-1])
-        array = np.asarray(picture)
-        rows.append(array[None, ..., 0] if grey else array.transpose(2, 0, 1))
+        rows.append(np.asarray(picture.convert("L"))[None] if grey else np.asarray(picture).transpose(2, 0, 1))
     return np.stack(rows)

@@ -13,7 +13,8 @@ import kobai
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.core.untrusted import real
-from kobai.data import DataSplits
+from kobai.data import NAMES, DataSplits
+from kobai.data.images import is_picture, names_images, pictures
 from kobai.data.tables.table import is_table
 from kobai.errors import DataError, nearest
 from kobai.nn import functional as F
@@ -38,7 +39,7 @@ class Questions:
 
     ``inputs``: (N, *input_shape) on the default device. ``labels``: names of classes, or values of a regression, each None
     where it is not known; or None for all. ``split``: their part of a data set, None for all rows of a table. ``notes``:
-    warnings for the user.
+    warnings for the user. ``files``: the names of images.
     """
 
     name: str
@@ -46,11 +47,14 @@ class Questions:
     labels: Sequence[Any] | None
     split: str | None = None
     notes: tuple[str, ...] = ()
+    files: Sequence[str] | None = None
 
     @property
     def what(self) -> str:
         """Data, split and number of samples, in words."""
         n = len(self.inputs)
+        if self.files is not None:
+            return f"{self.name}: {n} image{'s' * (n != 1)}"
         part = f"{self.split} split" if self.split else "all rows"
         return f"{self.name}, {part}: {n} sample{'s' * (n != 1)}"
 
@@ -71,8 +75,9 @@ class Answers:
 def questions(restored: Restored, data: Any = None, data_dir: str | None = None, split: str | None = None) -> Questions:
     """The data to ask a model about.
 
-    ``data=None`` is what the model was trained on. All rows of a table are used, unless it is that one with a split. The
-    default split of other data sets is the test split. A DataFrame is a table too. DataError if the data do not fit the model.
+    ``data=None`` is what the model was trained on. All rows of a table and all images of a folder are used, unless it is that
+    one with a split; an image may be asked about alone. The default split of other data sets is the test split. A DataFrame is
+    a table too. DataError if the data do not fit the model.
     """
     if data is not None and not isinstance(data, (str, Path)):
         return _of_table(data, restored)
@@ -81,10 +86,12 @@ def questions(restored: Restored, data: Any = None, data_dir: str | None = None,
         own = replace(own, data_dir=data_dir)
     if data is None or (data == own.data and split is not None):
         return _of_own(restored, own, split or "test")
+    if _are_pictures(path := Path(data).expanduser()):
+        return _of_pictures(path, restored, split)
     if is_table(data):
         if split is None:
-            return _of_table(Path(data).expanduser(), restored)
-        if str(real(Path(data).expanduser())) != own.data:
+            return _of_table(path, restored)
+        if str(real(path)) != own.data:
             raise DataError(f"{data}: has no {split} split, as the model was not trained on it; leave --split out")
         return _of_own(restored, own, split)
     splits = load_data(replace(own, data=str(data)))
@@ -189,6 +196,23 @@ def of_split(splits: DataSplits, split: str) -> Questions:
         assert splits.preparation is not None
         labels = values(splits.preparation, to_host(target.array)).tolist()
     return Questions(splits.name, inputs, labels, split)
+
+
+def _are_pictures(path: Path) -> bool:
+    if path.is_dir():
+        return str(path) not in NAMES
+    return is_picture(path) or (path.is_file() and names_images(path))
+
+
+def _of_pictures(path: Path, restored: Restored, split: str | None) -> Questions:
+    """Images of the user's own, cut and scaled as those that the model was trained on."""
+    shape, trained = restored.input_shape, restored.settings.data
+    if len(shape) != 3 or shape[0] not in (1, 3) or trained == "digits":  # whose values are no pixels of files
+        raise DataError(f"{path}: holds images, and the model was trained on {trained}")
+    found = pictures(path, shape, restored.classes, split or "test")
+    scaled = restored.scaling(found.pixels)
+    tensor: Tensor = Tensor._wrap(asarray(scaled, device=default_device()))
+    return Questions(str(path), tensor, found.labels, files=found.files)
 
 
 def _of_table(source: Any, restored: Restored) -> Questions:

@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from kobai.random import Generator, manual_seed
 from kobai.train import checkpoint
 from kobai.train.activations import matching_init
 from kobai.train.callbacks import Callback, Checkpoint, EarlyStopping, History, LearningCurve
-from kobai.train.models import TAKES, build
+from kobai.train.models import build, takes
 from kobai.train.objectives import loss_of
 from kobai.train.optimizers import OPTIMIZERS, optimizer, schedule
+from kobai.train.own_models import held, is_own, short
 from kobai.train.scores import scores
 from kobai.train.settings import RunSettings, SettingsError, to_toml
 from kobai.train.trainer import Trainer
@@ -265,8 +266,11 @@ def _listed(names: str | None) -> list[str] | None:
     return [name.strip() for name in next(csv.reader([names], skipinitialspace=True)) if name.strip()]
 
 
-def restore(path: str | Path, say: Say) -> Restored:
-    """The model of a checkpoint, or of a folder's best (else last) one, in evaluation mode on the default device."""
+def restore(path: str | Path, say: Say, model: str | None = None) -> Restored:
+    """The model of a checkpoint, or of a folder's best (else last) one, in evaluation mode on the default device.
+
+    ``model`` is the ``file.py:MyNet`` of a run that has a net of the reader's own: a checkpoint may not run code.
+    """
     found, state = checkpoint.find(
         path, order=(checkpoint.BEST, checkpoint.LAST, checkpoint.PREVIOUS), say=say, map_location=default_device()
     )
@@ -281,10 +285,12 @@ def restore(path: str | Path, say: Say) -> Restored:
                 f"{found}: was trained on a table by an earlier version of Kobai, which kept less of how its columns were "
                 f"read; train it again: kobai train --data {settings.data}"
             )
-        model = build(config["model"]).to(default_device())
-        model.load_state_dict(state["model"])
+        name = held(config["model"]["name"], model, found)
+        settings = replace(settings, model=name)
+        net = build({**config["model"], "name": name}).to(default_device())
+        net.load_state_dict(state["model"])
         return Restored(
-            model.eval(),
+            net.eval(),
             found,
             state["epoch"],
             settings,
@@ -297,7 +303,11 @@ def restore(path: str | Path, say: Say) -> Restored:
             tuple(data["checksum"]),
             None if prepared is None else Preparation.from_dict(prepared),
         )
+    except (CheckpointError, DataError):
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if model is not None:
+            raise CheckpointError(f"{found}: its parameters do not fit {short(model)}: {error}") from error
         raise CheckpointError(f"{found}: holds no model that kobai train has described ({error})") from error
 
 
@@ -310,7 +320,7 @@ def describe_model(
     """
     values = settings.as_dict()
     described = {"name": settings.model, "input_shape": list(input_shape), "classes": outputs}
-    described |= {name: values[name] for name in TAKES[settings.model]}
+    described |= {name: values[name] for name in takes(settings.model)}
     if embedded:
         described["categories"] = list(embedded)
     if settings.augment:
@@ -343,20 +353,21 @@ def describe_run(settings: RunSettings, data: DataSplits, model: Mapping[str, An
 
 
 def layers(settings: RunSettings, input_shape: tuple[int, ...], outputs: int) -> str:
-    """Widths from input to output.
+    """Widths from input to output; of what takes images, their shape first.
 
-    >>> layers(RunSettings(hidden=(100, 50)), (1, 8, 8), 10)
-    '64-100-50-10'
+    >>> layers(RunSettings(hidden=(100, 50)), (1, 8, 8), 10), layers(RunSettings(model="lenet"), (1, 28, 28), 10)
+    ('64-100-50-10', '1×28×28-10')
     """
-    return "-".join(map(str, (math.prod(input_shape), *settings.hidden, outputs)))
+    first = math.prod(input_shape) if settings.model == "mlp" else "×".join(map(str, input_shape))
+    inside = settings.hidden if "hidden" in takes(settings.model) else ()
+    return "-".join(map(str, (first, *inside, outputs)))
 
 
-def describe_shape(settings: RunSettings, data: DataSplits) -> str:
-    """The model in one line."""
+def describe_shape(settings: RunSettings, data: DataSplits | Restored) -> str:
+    """The model in one line, for the shape of the data."""
     sizes = layers(settings, data.input_shape, data.outputs)
-    if settings.model != "mlp":
-        inside = [*map(str, settings.hidden)] if "hidden" in TAKES[settings.model] else []
-        sizes = "-".join(["×".join(map(str, data.input_shape)), *inside, str(data.outputs)])
+    if is_own(settings.model):
+        return f"{short(settings.model)} {sizes}{', augmented' * settings.augment}"
     init = matching_init(settings.activation) if settings.init == "auto" else settings.init
     extras = [", batch norm"] * settings.batch_norm + [f", dropout {settings.dropout:g}"] * bool(settings.dropout)
     extras += [", augmented"] * settings.augment
@@ -379,8 +390,8 @@ def describe_training(settings: RunSettings) -> str:
 
 def name_of(settings: RunSettings) -> str:
     """The name of a run: its data and its model."""
-    data = Path(settings.data).stem if is_table(settings.data) else settings.data
-    return f"{data}-{settings.model}"
+    data = Path(settings.data).stem if is_table(settings.data) else Path(settings.data).name
+    return f"{data}-{settings.model.rpartition(':')[2]}"
 
 
 def holds_run(folder: Path) -> bool:

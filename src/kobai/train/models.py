@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 from kobai import nn
-from kobai.errors import nearest
+from kobai.errors import CheckpointError, nearest
 from kobai.random import Generator
 from kobai.train.activations import chosen, share
 from kobai.train.categories import Categories
 from kobai.train.image_models import cnn, lenet, resnet8
+from kobai.train.own_models import OwnModel, is_own, make, short
 from kobai.transforms import Augment
 
 
@@ -82,11 +83,18 @@ EVERY = ("hidden", "activation", "init", "batch_norm", "dropout")
 """Settings that describe a net."""
 
 TAKES = {"mlp": EVERY, "cnn": EVERY, "lenet": ("activation", "init", "dropout"), "resnet8": ("activation", "init")}
-"""Those that each net has."""
+"""Those that each net has; one of the reader's own has none."""
+
+
+def takes(model: str) -> tuple[str, ...]:
+    """The settings of :data:`EVERY` that a net has."""
+    return TAKES.get(model, ())
 
 
 def build(description: Mapping[str, Any]) -> nn.Module:
     """The model that ``{"name": "mlp", "input_shape": [...], "classes": n, **arguments}`` describes.
+
+    The name may be an :class:`~kobai.train.own_models.OwnModel`; the mere text of one is not run.
 
     With ``"augment": {"shift": s, "flip": bool}`` its first layer, ``augment``, changes the images in training; with
     ``"categories": [rows, ...]`` it is :class:`~kobai.train.categories.Categories` and makes vectors of the last inputs.
@@ -97,12 +105,20 @@ def build(description: Mapping[str, Any]) -> nn.Module:
     """
     arguments = dict(description)
     name, augment, rows = arguments.pop("name"), arguments.pop("augment", None), arguments.pop("categories", None)
-    if name not in MODELS:
-        raise ValueError(f"model: unknown model {name!r}.{nearest(name, MODELS)}")
-    shape = arguments.pop("input_shape")
+    shape, classes = arguments.pop("input_shape"), arguments.pop("classes")
     first: dict[str, nn.Module] = {} if augment is None else {"augment": Augment(**augment)}
     if rows:
         first["categories"] = vectors = Categories(rows)
         shape = [shape[0] - len(rows) + vectors.width]
-    net = MODELS[name](shape, arguments.pop("classes"), **arguments)
+    if isinstance(name, OwnModel):
+        net = make(name, shape, classes)
+    elif name in MODELS:
+        net = MODELS[name](shape, classes, **arguments)
+    elif is_own(name):
+        raise CheckpointError(
+            f"{short(name)} is code, which runs only if the command line names it: --model {short(name)}; a comparison or a "
+            "search goes on by the command that began it, with --out FOLDER"
+        )
+    else:
+        raise ValueError(f"model: unknown model {name!r}.{nearest(name, MODELS)}")
     return nn.Sequential(OrderedDict(**first, net=net)) if first else net

@@ -18,8 +18,9 @@ from kobai.nn import init as initialisers
 from kobai.ops.create import empty
 from kobai.random import Generator
 from kobai.train.activations import ACTIVATIONS
-from kobai.train.models import EVERY, MODELS, TAKES
+from kobai.train.models import EVERY, MODELS, TAKES, takes
 from kobai.train.optimizers import OPTIMIZERS, PLANNED_TO_THE_END, SCHEDULES, WITH_MOMENTUM
+from kobai.train.own_models import OwnModel, is_own, short
 from kobai.train.step import PRECISIONS
 
 TABULAR = ("target", "task", "columns", "ignore", "missing", "categories", "group", "order", "class_weight", "loss")
@@ -121,7 +122,10 @@ class RunSettings:
         ("between 0 and 1", lambda share: 0 < share < 1),
     )
     model: str = _setting(
-        "mlp", "Model", "Kind of network: mlp, or for images cnn, lenet (LeNet-5) or resnet8.", known=MODELS
+        "mlp",
+        "Model",
+        "Kind of network: mlp, or for images cnn, lenet (LeNet-5) or resnet8; or a class of your own, file.py:MyNet.",
+        known=MODELS,
     )
     hidden: tuple[int, ...] = _setting(
         (100, 100),
@@ -192,15 +196,16 @@ class RunSettings:
                 initialisers.by_name(self.init)(empty(2, 2, device="cpu"), generator=Generator())
             except ValueError as error:
                 raise SettingsError("init", str(error).removeprefix("init: ")) from None
+        _check_own(self.model)
         for each in fields(self):
             value, known, allowed = getattr(self, each.name), each.metadata["known"], each.metadata["allowed"]
             if known:
-                _known(each.name, value, known)
+                _known(each.name, value, known, unless=each.name == "model" and is_own(value))
             if allowed and value is not None and not allowed[1](value):
                 raise SettingsError(each.name, f"expected {allowed[0]}, got {_shown(value)}")
         for name in EVERY:
-            if name not in TAKES[self.model] and getattr(self, name) != getattr(RunSettings, name):
-                raise SettingsError(name, f"{self.model} has no such part to set; {_with(name)} have")
+            if name not in takes(self.model) and getattr(self, name) != getattr(RunSettings, name):
+                raise SettingsError(name, f"{short(self.model)} has no such part to set; {_with(name)} have")
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise SettingsError("momentum", f"{self.optimizer} has none to set; {' and '.join(WITH_MOMENTUM)} have")
         if quantile_of(self.loss) is None:
@@ -236,6 +241,8 @@ class RunSettings:
             before = getattr(self, name)
             if value == before or (name == "data" and _same_data(value, before)):
                 continue
+            if name == "model" and is_own(before) and is_own(value):  # the file may be elsewhere now
+                continue
             if name == "epochs" and self.schedule in PLANNED_TO_THE_END:
                 raise SettingsError(name, f"the run is planned for {before}: its {self.schedule} schedule ends there")
             if name not in FREE:
@@ -244,7 +251,7 @@ class RunSettings:
                     name,
                     f"the run was begun with {_shown(before)}, not {_shown(value)}; when it is resumed, only {free} may change",
                 )
-        fresh = {name: value for name, value in given.items() if name in FREE}
+        fresh = {name: value for name, value in given.items() if name in FREE or (name == "model" and is_own(value))}
         return RunSettings(**{**asdict(self), **fresh}).check()
 
 
@@ -327,6 +334,15 @@ def _toml(value: Any) -> str:
         escaped = "".join(f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08X}" for c in value)
         return f'"{escaped}"'
     return repr(value)
+
+
+def _check_own(model: str) -> None:
+    """SettingsError for the net of a file that has no such net."""
+    if isinstance(model, OwnModel):
+        try:
+            model.maker()
+        except ValueError as error:
+            raise SettingsError("model", str(error)) from error
 
 
 def _with(name: str) -> str:

@@ -25,6 +25,7 @@ def report(
     out: str | Path | None = None,
     *,
     data_dir: str | Path | None = None,
+    model: str | None = None,
     say: Callable[[str], None] = log.warning,
     tell: Callable[[str], None] = log.info,
 ) -> Path:
@@ -35,6 +36,7 @@ def report(
             comparison or of a search, or its results (JSON); a folder with results of experiments, or one of these (JSON).
         out: the file to write; by default ``report.html`` in the folder. It is replaced whole.
         data_dir: where the files of the run's data set are, if not where they were.
+        model: ``file.py:MyNet`` of a run with a net of your own; a checkpoint never runs code.
         say: called with a line for what could not be reported, such as a damaged checkpoint that was skipped.
         tell: called with a line on what the report is about: which checkpoint, of which epoch, or which results.
 
@@ -67,7 +69,7 @@ def report(
         )
     random = default_generator.get_state()
     try:
-        page = _page(source, None if data_dir is None else str(data_dir), say, tell)
+        page = _page(source, None if data_dir is None else str(data_dir), model, say, tell)
     finally:  # models are rebuilt from their seeds, and what the caller draws next should not depend on it
         default_generator.set_state(random)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +77,15 @@ def report(
     return target
 
 
-def _page(source: Path, data_dir: str | None, say: Callable[[str], None], tell: Callable[[str], None]) -> Page:
+def _page(
+    source: Path,
+    data_dir: str | None,
+    model: str | None,
+    say: Callable[[str], None],
+    tell: Callable[[str], None],
+) -> Page:
     if run.is_run(source):
-        return run.page(source, data_dir, say, tell)
+        return run.page(source, data_dir, model, say, tell)
     tell(str(source))
     if comparison.SOURCE.is_at(source):
         return comparison.page(source)

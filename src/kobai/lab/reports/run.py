@@ -23,7 +23,7 @@ from kobai.lab.reports.markup import code, table, tag
 from kobai.lab.reports.page import Page, environment, figure, how, more
 from kobai.lab.training.from_settings import command
 from kobai.train import checkpoint, job
-from kobai.train.activations import matching_init
+from kobai.train.own_models import short
 from kobai.train.progress import duration
 from kobai.train.settings import to_toml
 from kobai.xp import backend, default_device, to_host
@@ -34,7 +34,7 @@ History = list[dict[str, Any]]
 LONG = 14
 """A table of more layers than this is folded away."""
 
-NAMES = {"mlp": "multilayer perceptron"}
+NAMES = {"mlp": "multilayer perceptron", "r2": "R²"}
 
 
 def is_run(source: Path) -> bool:
@@ -42,9 +42,9 @@ def is_run(source: Path) -> bool:
     return source.suffix == ".safetensors" if source.is_file() else job.holds_run(source)
 
 
-def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
+def page(source: Path, data_dir: str | None, model: str | None, say: Say, tell: Say) -> Page:
     """The page on a run, with its data from ``data_dir`` if that is given; ``tell`` gets a line on what is reported."""
-    restored = job.restore(source, say)
+    restored = job.restore(source, say, model)
     tell(f"{restored.which}, with the train, validation and test splits of {restored.settings.data}")
     state = checkpoint.read(restored.path, default_device())
     history = _history(source, state, say)
@@ -54,9 +54,9 @@ def page(source: Path, data_dir: str | None, say: Say, tell: Say) -> Page:
     parameters = sum(p.numel() for p in restored.model.parameters())
     result = Page(
         "Training report",
-        f"{Path(settings.data).name}: {NAMES.get(settings.model, settings.model)}",
+        f"{Path(settings.data).name}: {NAMES.get(settings.model, short(settings.model))}",
         lead=story(history, restored.epoch, settings.epochs),
-        sub=f"{_shape(restored)} · {job.describe_training(settings)}",
+        sub=f"{job.describe_shape(settings, restored)} · {job.describe_training(settings)}",
     )
     if asked.test is not None:
         result.tiles += _tested(restored, asked)
@@ -94,8 +94,6 @@ def _tested(restored: job.Restored, asked: Asked) -> list[tuple[str, str]]:
         return [(f"{r2:.3f}", f"test R², {of}; {said}"), (rounded(mae), f"mean error of {restored.label} there")]
     counts = np.bincount(to_host(asked.splits.test.tensors[1].array), minlength=len(restored.classes))
     chance = counts.max() / counts.sum()
-    if restored.preparation is None and asked.test["accuracy"] > chance:
-        return [(percent(asked.test["accuracy"]), f"test accuracy, {of}")]
     guess = f"always saying {restored.classes[int(counts.argmax())]} is right in {percent(chance)}"
     worse = "this net guesses; " * bool(asked.test["accuracy"] <= chance)
     return [(percent(asked.test["accuracy"]), f"test accuracy, {of}; {worse}{guess}")]
@@ -172,7 +170,7 @@ def _curves(history: History, restored: job.Restored) -> list[Any]:
 
     def draw(name: str, series: Sequence[Line], alt: str, **options: Any) -> None:
         drawing = charts.lines(series, alt=alt, x_label="epoch", whole=True, **options)
-        drawn.append(figure(drawing, name.capitalize()))
+        drawn.append(figure(drawing, NAMES.get(name, name.capitalize())))
 
     columns = [name for name in history[0] if name not in ("epoch", "time")]
     for name in columns:
@@ -187,7 +185,7 @@ def _curves(history: History, restored: job.Restored) -> list[Any]:
             continue
         log = name == "loss" and min(values) > 0 and max(values) > 50 * min(values)
         ends = "; ".join(f"{line.name} from {_end(line, 0, name)} to {_end(line, -1, name)}" for line in series)
-        label, shares = _label(restored) if name == "loss" else {"r2": "R²"}.get(name, name), name == "accuracy"
+        label, shares = _label(restored) if name == "loss" else NAMES.get(name, name), name == "accuracy"
         alt = f"{name} over {len(epochs)} epochs: {ends}."
         draw(name, series, alt, y_label=label, log=log, percent=shares, marks=marks)
     rates = [r.get("lr") for r in history]
@@ -259,14 +257,6 @@ def _history(source: Path, state: dict[str, Any], say: Say) -> History:
 
 def _record(history: History, epoch: int) -> dict[str, Any] | None:
     return next((r for r in history if r["epoch"] == epoch), None)
-
-
-def _shape(restored: job.Restored) -> str:
-    s = restored.settings
-    sizes = "-".join(map(str, (math.prod(restored.input_shape), *s.hidden, restored.outputs)))
-    init = matching_init(s.activation) if s.init == "auto" else s.init
-    extras = [", batch norm"] * s.batch_norm + [f", dropout {s.dropout:g}"] * bool(s.dropout)
-    return f"{s.model} {sizes}, {s.activation}, init {init}{''.join(extras)}"
 
 
 def _known(value: Any) -> TypeGuard[float]:

@@ -21,6 +21,7 @@ from kobai.errors import DataError
 from kobai.lab.sweep import compare_shared, folders
 from kobai.lab.sweep.compare_plan import ComparePlan, plan
 from kobai.lab.sweep.compare_result import Comparison, Condition
+from kobai.lab.sweep.values import with_own_models
 from kobai.lab.sweep.watching import watching
 from kobai.lab.training import from_settings, workers
 from kobai.lab.training.curves import Curves
@@ -76,7 +77,7 @@ def compare(
     ['he', 'std 0.0001']
     """
     base = from_settings.settings_of("compare", settings)
-    made = plan(base, vary, repeat, measures, given=settings)
+    made = plan(base, with_own_models(vary), repeat, measures, given=settings)
     return perform(made, jobs=jobs, out=out, storage=storage, watch=watch)
 
 

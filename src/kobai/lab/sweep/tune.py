@@ -13,6 +13,7 @@ from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
 from kobai.lab.sweep.tune_plan import TunePlan, plan
 from kobai.lab.sweep.tune_result import Search
+from kobai.lab.sweep.values import with_own_models
 from kobai.lab.sweep.watching import watching
 from kobai.lab.training import from_settings, workers
 from kobai.train.settings import SettingsError
@@ -69,7 +70,7 @@ def tune(
     (4, True)
     """
     base = from_settings.settings_of("tune", settings)
-    made = plan(base, space, method, prune, by, given=settings)
+    made = plan(base, with_own_models(space), method, prune, by, given=settings)
     return perform(made, trials=trials, jobs=jobs, out=out, storage=storage, watch=watch)
 
 

@@ -65,6 +65,12 @@ class TunePlan:
         """The settings of a trial with these parameters."""
         return replace(self.base, **self.values(parameters))
 
+    @property
+    def models(self) -> list[str]:
+        """The models of all trials."""
+        varied = self.space.get("model")
+        return varied if isinstance(varied, list) else [self.base.model]
+
     def axis(self, name: str) -> Axis:
         """The axis of a setting in a chart."""
         what = self.space[name]

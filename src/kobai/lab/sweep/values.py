@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kobai.errors import nearest
+from kobai.train.own_models import named, short
 from kobai.train.settings import RunSettings, SettingsError
 
 KINDS: dict[str, str] = {
@@ -61,6 +62,14 @@ def pairs(option: str, texts: Iterable[str]) -> dict[str, str]:
         if name in found:
             raise SettingsError(option, f"{name} is given twice")
         found[name] = values.strip()
+    return with_own_models(found)
+
+
+def with_own_models(varied: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person or a program varies: nets of their files may be run, those that a plan on the disk names may not."""
+    found = dict(varied)
+    if "model" in found:
+        found["model"] = [named(str(one)) for one in _listed(found["model"])]
     return found
 
 
@@ -90,6 +99,8 @@ def value(option: str, name: str, given: Any) -> Any:
             return number
         if text is None:
             raise ValueError
+        if name == "model":
+            return given  # text would forget that its file may be run
         return re.sub(r"^(\w+):(.+)$", r"\1(\2)", text) if name == "init" else text
     except (KeyError, TypeError, ValueError):
         expected = {
@@ -114,12 +125,7 @@ def values(option: str, name: str, given: Any) -> list[Any]:
     >>> values("vary", "init", "normal:0.01,xavier,he"), values("space", "hidden", "50|100,100")
     (['normal(0.01)', 'xavier', 'he'], [(50,), (100, 100)])
     """
-    if isinstance(given, str):
-        # Without a |, commas outside brackets separate values.
-        given = given.split("|") if "|" in given else re.split(r",(?![^(]*\))", given)
-    elif not isinstance(given, (list, tuple, range, set, frozenset)):
-        given = [given]
-    found = [value(option, name, one) for one in given]
+    found = [value(option, name, one) for one in _listed(given)]
     if not found:
         raise SettingsError(option, f"{name}: expected values, got none")
     for i, one in enumerate(found):
@@ -127,6 +133,13 @@ def values(option: str, name: str, given: Any) -> list[Any]:
             hint = "; write | between values that hold commas" if KINDS[name] == "sizes" else ""
             raise SettingsError(option, f"{name}: {spelt(one)} is given twice{hint}")
     return found
+
+
+def _listed(given: Any) -> Any:
+    """Texts of several values; without a |, commas outside brackets separate them."""
+    if isinstance(given, str):
+        return given.split("|") if "|" in given else re.split(r",(?![^(]*\))", given)
+    return given if isinstance(given, (list, tuple, range, set, frozenset)) else [given]
 
 
 def spelt(one: Any) -> str:
@@ -172,7 +185,7 @@ def label(name: str, one: Any) -> str:
     if name == "schedule":
         return "no schedule" if one == "none" else f"{one} schedule"
     if KINDS[name] == "name":
-        return str(one)
+        return short(str(one))
     return f"{SHORT.get(name, name)} {'none' if one is None and name != 'lr' else spelt(one)}"
 
 

@@ -17,6 +17,7 @@ from kobai.lab.training.curves import MEASURED, Curves
 from kobai.train import job
 from kobai.train.callbacks import Callback
 from kobai.train.optimizers import OPTIMIZERS
+from kobai.train.own_models import named
 from kobai.train.recipes import recipe
 from kobai.train.settings import FREE, TABULAR, RunSettings, SettingsError, option
 from kobai.train.trainer import Trainer
@@ -144,7 +145,8 @@ def settings_of(who: str, values: Mapping[str, Any]) -> RunSettings:
         if name not in known:
             raise TypeError(f"{who}: no setting of kobai train is called {name!r}.{nearest(name, known)}")
     hidden = {"hidden": tuple(values["hidden"])} if "hidden" in values else {}
-    return RunSettings(**{**values, **hidden})
+    own = {"model": named(values["model"])} if "model" in values else {}
+    return RunSettings(**{**values, **hidden, **own})
 
 
 def settled(
