@@ -22,7 +22,7 @@ from kobai.distributed.tree import combined
 from kobai.errors import CheckpointError, DataError
 from kobai.nn import functional as F
 from kobai.ops._tree_sums import tree_sum
-from kobai.train import Accuracy, Callback, Metric, NonFiniteError, Trainer, checkpoint
+from kobai.train import Accuracy, Callback, Metric, NonFiniteError, Trainer, checkpoint, rowwise
 from kobai.train.shards import RANGE, Shards
 from kobai.utils.data import DataLoader, TensorDataset
 
@@ -417,3 +417,52 @@ def _pid_of(rank: int, launcher: int) -> int:
         if above == launcher and f"PMI_RANK={rank}\0" in Path(f"/proc/{pid}/environ").read_text():
             return pid
     raise AssertionError(f"no process of rank {rank}")
+
+
+# --- all shards in one pass
+
+
+ROWWISE = {
+    "one layer": lambda: nn.Sequential(nn.Linear(6, 3)),
+    "layers": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 200, bias=False), nn.ReLU(), nn.Linear(200, 3)),
+    "nested": lambda: nn.Sequential(nn.Sequential(nn.Linear(6, 8), nn.Tanh()), nn.GELU(), nn.Linear(8, 3)),
+}
+
+
+@pytest.mark.skipif(not kobai.engine.dispatch.numba_installed, reason="products are BLAS'")
+@pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize(("count", "shards"), [(44, 4), (44, 8), (43, 2), (32, 32)])
+@pytest.mark.parametrize("make", ROWWISE.values(), ids=ROWWISE)
+def test_all_shards_in_one_pass_have_the_bits_of_each_by_itself(monkeypatch, make, count, shards, capture):
+    def trained(one_pass: bool) -> tuple[list[bytes], list[float]]:
+        kobai.manual_seed(0)
+        model = make()
+        taken = []
+        real = rowwise.takes
+        with monkeypatch.context() as patch:
+            patch.setattr(rowwise, "takes", lambda *given: taken.append(real(*given)) or (taken[-1] and one_pass))
+            run = trainer(model, shards, capture=capture, metrics=["accuracy"], progress=False)
+            run.fit([(X[:count], T[:count])] * 3, epochs=2)
+        assert all(taken)
+        return bits(model), [record["loss"] for record in run.history]
+
+    assert trained(True) == trained(False)
+
+
+def shared() -> nn.Module:
+    layer = nn.Linear(6, 6)
+    return nn.Sequential(layer, layer, nn.Linear(6, 3))
+
+
+def hooked() -> nn.Module:
+    model = net()
+    model[0].weight.register_hook(lambda gradient: gradient)
+    return model
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: net(nn.BatchNorm1d(8)), lambda: net(nn.Dropout()), lambda: net(nn.LayerNorm(8)), shared, hooked]
+)
+def test_other_models_take_each_shard_by_itself(make):
+    model = make()
+    assert not rowwise.takes(model, dict(model.named_parameters()), [X])

@@ -81,11 +81,12 @@ NETS: dict[str, Net] = {
     "mlp": Net(_dense, (129, 300), optim.SGD, 0.1),
     "batch norm": Net(lambda: _dense(nn.BatchNorm1d(200)), (129, 300)),
     "layer norm": Net(lambda: _dense(nn.LayerNorm(200)), (129, 300)),
-    "cnn": Net(_convolutional, (21, 3, 16, 16)),
-    "lstm": Net(lambda: Recurrent(nn.LSTM), (21, 7, 12), clip=0.5),
     "attention": Net(_attentive, (21, 9, 24), optim.AdamW),
     "residual": Net(Residual, (37, 60)),
+    "lstm": Net(lambda: Recurrent(nn.LSTM), (21, 7, 12), clip=0.5),
+    "cnn": Net(_convolutional, (21, 3, 16, 16)),
 }
+"""The last two have as many kernels as all others: who compiles from the end (``ahead.py``) meets who begins in the middle."""
 
 
 def training(net: Net, after: Callable[[str, list[Tensor]], None] = lambda what, changed: None) -> nn.Module:

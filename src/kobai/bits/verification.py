@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kobai import xp
+from kobai.bits.ahead import Ahead
 from kobai.bits.nets import NETS, STEPS, digest, training
 from kobai.bits.trace import DIGITS, Event, first_difference, trace
 from kobai.core.checksum import read_json
@@ -98,23 +99,26 @@ class Report:
 def verify(names: Iterable[str] = NETS, done: Callable[[Verdict], object] = lambda verdict: None) -> Report:
     """Train the nets, or some of them, on the host and compare; ``done`` is called with each verdict.
 
-    >>> from kobai.bits.nets import NETS
-    >>> list(NETS)
-    ['mlp', 'batch norm', 'layer norm', 'cnn', 'lstm', 'attention', 'residual']
-    >>> [net.name for net in verify(["mlp"]).nets]
-    ['mlp']
+        >>> from kobai.bits.ahead import Ahead
+    from kobai.bits.nets import NETS
+        >>> list(NETS)
+        ['mlp', 'batch norm', 'layer norm', 'attention', 'residual', 'lstm', 'cnn']
+        >>> [net.name for net in verify(["mlp"]).nets]
+        ['mlp']
     """
-    shipped = read_json(HASHES)
+    shipped, names = read_json(HASHES), list(names)
     compiled: list[float] = []
-
-    def heard(kernel: str, seconds: float | None) -> None:
-        compiled.append(seconds or 0.0)
-
     start, found = time.perf_counter(), []
-    with notices.listening(heard), xp.using("numpy"):
-        for name in names:
-            found.append(_verdict(name, shipped[name]))
-            done(found[-1])
+    with Ahead(names) as ahead:
+
+        def heard(kernel: str, seconds: float | None) -> None:
+            ahead.begin()
+            compiled.append(seconds or 0.0)
+
+        with notices.listening(heard), xp.using("numpy"):
+            for name in names:
+                found.append(_verdict(name, shipped[name]))
+                done(found[-1])
     return Report(found, versions(), threads.num_threads(), time.perf_counter() - start, sum(compiled, 0.0))
 
 

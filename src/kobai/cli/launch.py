@@ -23,6 +23,21 @@ from kobai.train.settings import SettingsError
 WATCH = 100
 """Milliseconds after which the launcher looks for processes that have begun since."""
 
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+}
+"""Root may start processes, also more than there are cores; none is bound to one core, which all its threads would share; and
+those that wait let others run.
+
+OMPI_MCA are the names of Open MPI 4, PRTE_MCA those of 5.
+"""
+
 
 def launch(
     script: Annotated[str, typer.Argument(help="A Python file; or a module, after -m.")],
@@ -53,10 +68,7 @@ def launch(
 
 def command(script: str, arguments: list[str], n: int, hostfile: Path | None = None, module: bool = False) -> list[str]:
     """What is run: ``mpiexec -n 4 python -m mpi4py -m kobai.distributed.started script.py …``."""
-    beside = Path(sys.executable).with_name(
-        "mpiexec"
-    )  # that of the extra, in a virtual environment that is not activated
-    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
+    mpiexec = _mpiexec()
     if mpiexec is None or not is_available():
         raise SettingsError("processes", f"there is no MPI: {install('mpi')} brings one")
     if hostfile is not None and not hostfile.is_file():
@@ -64,6 +76,14 @@ def command(script: str, arguments: list[str], n: int, hostfile: Path | None = N
     hosts = [] if hostfile is None else ["-f" if _hydra(mpiexec) else "--hostfile", str(hostfile)]
     started = [sys.executable, "-m", "mpi4py", "-m", "kobai.distributed.started"]
     return [mpiexec, *hosts, "-n", str(n), *started, *(["-m"] if module else []), script, *arguments]
+
+
+def _mpiexec() -> str | None:
+    """That of the MPI that mpi4py loads: the one it is told to, or that of the extra; else the first that is found."""
+    if told := os.environ.get("MPI4PY_MPIABI"):
+        return shutil.which(f"mpiexec.{told}") or shutil.which("mpiexec")
+    beside = Path(sys.executable).with_name("mpiexec")  # in a virtual environment, also if it is not activated
+    return str(beside) if beside.exists() else shutil.which("mpiexec")
 
 
 def joined(n: int | None) -> int | None:
@@ -128,10 +148,9 @@ def _first_to_end(running: subprocess.Popen[bytes], folder: Path, n: int) -> tup
 
 
 def environment(n: int) -> dict[str, str]:
-    """This process's environment, with each process's share of the processors; Open MPI is told that root may."""
-    share = max(1, (os.cpu_count() or 1) // n)
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return {"OMP_NUM_THREADS": str(share), "NUMBA_NUM_THREADS": str(share), **root, **os.environ}
+    """This process's environment, with each process's share of the processors, and what makes Open MPI do as MPICH does."""
+    share = str(max(1, (os.cpu_count() or 1) // n))
+    return {"OMP_NUM_THREADS": share, "NUMBA_NUM_THREADS": share, **OPEN_MPI, **os.environ}
 
 
 def _hydra(mpiexec: str) -> bool:

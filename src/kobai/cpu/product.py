@@ -62,6 +62,9 @@ EDGE = 16
 TURNING = 3
 """How much more it costs to copy a number of B into panels if it lies column by column."""
 
+SET, ADD = np.int64(0), np.int64(1)
+"""Whether a product is added to what is there. Of Python's own 0 and 1 Numba would compile the callee once more each."""
+
 PRODUCT = fields(
     "size m n k a a_row a_step b b_step b_column c c_row grid_rows grid_columns "
     "batch within a_outer b_outer c_outer a_within b_within c_within batch_parts",
@@ -188,7 +191,7 @@ def part(job: int, i: int, scratch: int) -> None:
             size, bottom - top, right - left, load(job + PRODUCT.k),
             a + p * load(job + PRODUCT.a_outer) + q * load(job + PRODUCT.a_within), a_row, load(job + PRODUCT.a_step),
             b + p * load(job + PRODUCT.b_outer) + q * load(job + PRODUCT.b_within), load(job + PRODUCT.b_step), b_column,
-            c + p * load(job + PRODUCT.c_outer) + q * load(job + PRODUCT.c_within), c_row, 0, scratch,
+            c + p * load(job + PRODUCT.c_outer) + q * load(job + PRODUCT.c_within), c_row, SET, scratch,
         )  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kobai.engine import turns
+
 log = logging.getLogger("kobai")
 
 DIGEST = 32  # bytes of SHA-256
@@ -170,8 +172,8 @@ class _Place:
 
 
 @cache
-def _cache_class() -> Any:
-    """Numba's cache of one function, over files with checksums; Numba is imported when it is needed."""
+def _files_class() -> Any:
+    """Numba's files of one function, with checksums; Numba is imported when it is needed."""
     caching = importlib.import_module("numba.core.caching")
 
     class Files(caching.IndexDataCacheFile):  # type: ignore[misc, name-defined]
@@ -206,6 +208,14 @@ def _cache_class() -> Any:
             content = self._dump(what)
             write_whole(Path(path), sha256(content) + content)
 
+    return Files
+
+
+@cache
+def _cache_class() -> Any:
+    """Numba's cache of one function, over such files."""
+    caching = importlib.import_module("numba.core.caching")
+
     class Code(caching.CompileResultCacheImpl):  # type: ignore[misc, name-defined]
         def __init__(self, function: Any) -> None:
             file = inspect.getfile(function)
@@ -222,9 +232,23 @@ def _cache_class() -> Any:
 
         def __init__(self, function: Any, stamp: bytes) -> None:
             super().__init__(function)
-            self._cache_file = Files(self._cache_path, self._impl.filename_base, stamp)
+            self._cache_file = _files_class()(self._cache_path, self._impl.filename_base, stamp)
+            self._turns: list[turns.Turn] = []
 
         def load_overload(self, signature: Any, target: Any) -> Any:
+            """What is on disk; or None, and until :meth:`end` no other process compiles it."""
+            if (found := self._load(signature, target)) is not None:
+                return found
+            turn = turns.take(Path(self._cache_path), f"{self._impl.filename_base} {signature}")
+            if turn is None:
+                return None
+            self._turns.append(turn)
+            found = self._load(signature, target)  # another process may have written it meanwhile
+            if found is not None:
+                self.end()
+            return found
+
+        def _load(self, signature: Any, target: Any) -> Any:
             try:
                 return super().load_overload(signature, target)
             except Exception as error:  # unpickling what another version wrote may raise anything
@@ -236,14 +260,33 @@ def _cache_class() -> Any:
                 super().save_overload(signature, result)
             except OSError as error:
                 in_memory(error)
+            finally:
+                self.end()
+
+        def end(self) -> None:
+            """It is compiled, or cannot be."""
+            if self._turns:
+                turns.give_back(self._turns.pop())
 
     return Cache
 
 
 def _keep(made: Any, function: Any, stamp: bytes, options: dict[str, Any]) -> None:
     how = sorted((name, sorted(value) if isinstance(value, set) else value) for name, value in options.items())
-    with suppress(FileNotFoundError):  # no folder: the log says so already
-        made._cache = _cache_class()(function, sha256(stamp + repr(how).encode()))
+    try:
+        made._cache = kept = _cache_class()(function, sha256(stamp + repr(how).encode()))
+    except FileNotFoundError:  # no folder: the log says so already
+        return
+    compile = made._compiler.compile
+
+    def compiled(*types: Any) -> Any:
+        try:
+            return compile(*types)
+        except BaseException:
+            kept.end()
+            raise
+
+    made._compiler.compile = compiled
 
 
 def loop(function: Any, stamp: bytes, signatures: list[Any] | None, options: dict[str, Any]) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 
 from kobai import xp
 from kobai.dtypes import FLOATING
-from kobai.engine import disk_cache, notices
+from kobai.engine import disk_cache, notices, own_code
 from kobai.xp import Array, recorder, sessions
 
 HOST_TYPES: set[type] = {np.ndarray}
@@ -248,10 +248,11 @@ def compiled_for(signatures: Callable[[Any], list[Any]]) -> Callable[[Callable[.
 class in_order(compiled):
     """Decorator: :class:`compiled` for loops without sums, whose terms and factors meet in the order that is written.
 
-    Else LLVM puts them in the order that is fastest on this processor, and the bits are others on another one.
+    Else LLVM puts them in the order that is fastest on this processor, and the bits are others on another one. So they are
+    where it chooses which of two products is fused into a sum: ``engine.fused.fma`` says it.
     """
 
-    flags = compiled.flags - {"reassoc"}
+    flags = compiled.flags - {"reassoc", "contract"}
 
 
 class as_written(compiled):
@@ -398,7 +399,7 @@ def stamp(function: Any) -> bytes:
         if (next := todo.pop()) not in reached:
             reached.add(next)
             todo += _reads(next)[0]
-    files = {each.__code__.co_filename for each in reached}
+    files = {each.__code__.co_filename for each in reached} | {__file__, own_code.__file__}  # how they are compiled
     parts = {f"{os.path.basename(file)} {disk_cache.digest_of(file).hex()}" for file in files}
     constants = {line for each in reached for line in _reads(each)[1]}
     return disk_cache.sha256("\n".join([*sorted(parts), *sorted(constants)]).encode())

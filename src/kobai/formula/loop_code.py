@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -43,6 +44,9 @@ PYTHON = _BOTH | {
     "or": "{0} | {1}",
     "not": "not {0}",
     "select": "{1} if {0} else {2}",
+    "fused add": "fma({0}, {1}, {2})",
+    "fused subtract": "fma({0}, {1}, -{2})",
+    "fused subtracted": "fma(-{0}, {1}, {2})",
 }
 
 CUDA = _BOTH | {
@@ -68,11 +72,38 @@ def _lines(
     """
     once: list[str] = []
     each: list[str] = []
+    sums, taken = _fused(formula) if "fused add" in spelling else ({}, set())
     for i in formula.operations():
         value = formula.values[i]
-        expression = spelling[value.op].format(*(_name(formula, a, number) for a in value.args))
-        (once if formula.is_scalar(i) else each).append(assignment(i, expression))
+        op, args = sums.get(i, (value.op, value.args))
+        if i not in taken:
+            expression = spelling[op].format(*(_name(formula, a, number) for a in args))
+            (once if formula.is_scalar(i) else each).append(assignment(i, expression))
     return once, each
+
+
+def _fused(formula: Formula) -> tuple[dict[int, tuple[str, tuple[int, ...]]], set[int]]:
+    """Sums with a product that nothing else uses, by number: how they are spelt with it fused in, and of which values; and
+    these products.
+
+    A compiler that may fuse any chooses by the processor, where a sum has two products or a product a sum. Here it is the last.
+    """
+    operations = formula.operations()
+    uses = Counter(a for i in operations for a in formula.values[i].args) + Counter(formula.results)
+    found: dict[int, tuple[str, tuple[int, ...]]] = {}
+    taken: set[int] = set()
+    for i in operations:
+        value = formula.values[i]
+        for place in (1, 0) if value.op in ("add", "subtract") else ():
+            a = value.args[place]
+            product = formula.values[a]
+            alike = formula.is_scalar(a) == formula.is_scalar(i)  # else it is computed once, before the loop
+            if product.op == "multiply" and uses[a] == 1 and alike:
+                how = "add" if value.op == "add" else ("subtract", "subtracted")[place]
+                found[i] = f"fused {how}", (*product.args, value.args[1 - place])
+                taken.add(a)
+                break
+    return found, taken
 
 
 def _name(formula: Formula, i: int, number: Callable[[float], str]) -> str:
@@ -92,6 +123,7 @@ from numba.extending import intrinsic
 from numpy import sqrt
 
 from kobai.engine.exponential import cosh, exp, exp2, expm1, sigmoid, sinh, tanh
+from kobai.engine.fused import fma
 from kobai.engine.logarithm import acosh, asinh, atanh, log, log10, log1p, log2, pow
 from kobai.engine.roots import rsqrt
 from kobai.engine.special import compiled_erf as erf, compiled_erfc as erfc

@@ -37,6 +37,15 @@ def tree_sum(parts: Sequence[Array], out: Array) -> None:
     launch(_added, *parts, out)
 
 
+def tree_into(parts: Sequence[Array], out: Array) -> None:
+    """``out`` becomes the sum of any power of two of contiguous arrays, which are written over."""
+    while len(parts) > AT_ONCE:
+        for first in range(0, len(parts), AT_ONCE):
+            tree_sum(parts[first : first + AT_ONCE], parts[first])
+        parts = parts[::AT_ONCE]
+    tree_sum(parts, out)
+
+
 def _added(*arrays: Array) -> None:
     *parts, out = arrays
     before = parts[:1] if len(parts) == AT_ONCE + 1 else []

@@ -29,6 +29,7 @@ from kobai.nn import Module, SyncBatchNorm
 from kobai.nn.data_parallel import check_alike
 from kobai.optim import Optimizer
 from kobai.random import Generator, Parts, default_generator
+from kobai.train import rowwise
 from kobai.train.metric_base import PLAIN, Metric, kind_of, measured
 from kobai.train.shard_sums import Sums, joined
 from kobai.xp import Array, to_host, xp_of
@@ -103,14 +104,18 @@ class Shards:
         forward: Forward,
         backward: Callable[[Tensor], None],
         summed: bool,
+        apart: tuple[Callable[[list[Any]], Any], Callable[[Any, Any], Tensor]] | None = None,
     ) -> tuple[list[Any], Tensor]:
         """Set the gradients of a batch that :meth:`cut` has cut; returns the outputs of the own shards, and the loss of all.
 
         ``forward`` is called for each shard, and ``backward`` for its share of the loss: all of it if the loss is ``summed``
-        over samples, or else its part n_s/N in the mean.
+        over samples, or else its part n_s/N in the mean. ``apart`` are the two halves of ``forward``: with them a model whose
+        rows do not depend on each other computes all own shards in one pass, and has the same bits (``rowwise.py``).
         """
         sizes = batch[0]
         trained = _trained(optimizer, self.model)
+        if apart is not None and len(self.own) > 1 and rowwise.takes(self.model, trained, batch[1]):
+            return self._at_once(trained, batch, apart, backward, summed)
         buffers = _Buffers(self.model, self)
         outputs, sums = [], Sums()
         for s, inputs, target in self.parts(*batch):
@@ -128,8 +133,36 @@ class Shards:
         for noise in self.noise:
             on_host(noise.end)
         buffers.close()
-        total = self._everywhere(sums, trained, sizes)
-        return outputs, total
+        return outputs, self._everywhere(sums.names or [], sums.total(), trained, sizes)
+
+    def _at_once(
+        self,
+        trained: dict[str, Tensor],
+        batch: tuple[tuple[int, ...], Sequence[Any], Any],
+        apart: tuple[Callable[[list[Any]], Any], Callable[[Any, Any], Tensor]],
+        backward: Callable[[Tensor], None],
+        summed: bool,
+    ) -> tuple[list[Any], Tensor]:
+        """:meth:`gradients` of all own shards in one pass."""
+        sizes, (forward, loss_of) = batch[0], apart
+        for noise in self.noise:
+            on_host(noise.begin(self.own.start))
+        for parameter in trained.values():
+            parameter.grad = None
+        own, sums = tuple(sizes[s] for s in self.own), Sums()
+
+        def loss(s: int, output: Tensor, target: Any) -> None:
+            share = loss_of(output, target)
+            share = share if summed else share * (sizes[s] / sum(sizes))
+            backward(share)
+            sums.add({"": share.detach()})
+
+        targets = ((s, target) for s, _, target in self.parts(*batch))
+        outputs = rowwise.run(forward(list(batch[1])), own, targets, loss)
+        for noise in self.noise:
+            on_host(noise.end)
+        total = {name: p.grad.detach() for name, p in trained.items() if p.grad is not None}
+        return outputs, self._everywhere(list(total), {**total, **sums.total()}, trained, sizes)
 
     def _leaves(self, trained: dict[str, Tensor], share: Tensor, s: int, sums: Sums) -> dict[str, Tensor]:
         """The gradients that a shard has come to, and its share of the loss."""
@@ -143,15 +176,16 @@ class Shards:
         sums.names = list(leaves)
         return {**leaves, "": share.detach()}
 
-    def _everywhere(self, sums: Sums, trained: dict[str, Tensor], sizes: tuple[int, ...]) -> Tensor:
-        """Write the sums over all shards into the gradients; returns that of the losses."""
-        total = sums.total()
+    def _everywhere(
+        self, found: list[str], total: dict[str, Tensor], trained: dict[str, Tensor], sizes: tuple[int, ...]
+    ) -> Tensor:
+        """Write the sums over all shards into the gradients that were found; returns that of the losses."""
         if self.size > 1:
-            names = zlib.crc32(repr((sums.names, sizes)).encode())
+            names = zlib.crc32(repr((found, sizes)).encode())
             flats, total = joined(total)
             for flat in flats:
                 launch(_world().reduce, flat, "sum", f", gradients {names:08x} of a batch of {sum(sizes)}")
-        for name in sums.names or ():
+        for name in found:
             trained[name].grad = total[name]
         return total[""]
 

@@ -84,6 +84,7 @@ def step(
         lambda inputs, target: forward(model, inputs, target, loss_fn, precision),
         lambda loss: backward(loss, precision, scaler),
         reduction_of(loss_fn) == "sum",
+        (lambda inputs: model(*inputs), loss_fn) if precision == "fp32" else None,
     )
     apply(model, optimizer, clip_grad_norm, scaler)
     return outputs, loss

@@ -36,7 +36,7 @@ import numpy as np
 
 from kobai.cpu import team
 from kobai.cpu.job import JOB, Job, fields, load, store
-from kobai.cpu.product import cut, multiply
+from kobai.cpu.product import SET, cut, multiply
 from kobai.cpu.team import give_way, replace, share_job
 from kobai.cpu.threads import num_threads
 from kobai.cpu.tiles import add_lines, add_one, clear_vector, copy_lines, copy_one, copy_some, spread_some, width
@@ -214,13 +214,12 @@ def convolution(job: int, part: int, scratch: int) -> None:
         for first in range(0, windows // line, at_once):
             last = min(first + at_once, windows // line)
             wide = count * (last - first) * line
-            x = images if direct else columns
             if kind != BACKWARD and not direct:
                 visit(job, images, count, first, last, columns, 0)
             y, y_row = load(job + CONV.y) + (image * filters * windows + first * line) * size, windows * size
             if together > 1:
                 y, y_row = other, wide * size
-            x_row, w_row = wide * size, depth * size
+            x, x_row, w_row = images if direct else columns, wide * size, depth * size
             for g in range(groups):
                 weight = weights + g * each * w_row
                 left, right = x + g * depth * x_row, y + g * each * y_row
@@ -232,7 +231,9 @@ def convolution(job: int, part: int, scratch: int) -> None:
                         size, each, wide, depth, weight, w_row, size, left, x_row, size, right, y_row, bias, scratch
                     )
                 elif kind == BACKWARD:
-                    multiply(size, depth, wide, each, weight, size, w_row, right, y_row, size, left, x_row, 0, scratch)
+                    multiply(
+                        size, depth, wide, each, weight, size, w_row, right, y_row, size, left, x_row, SET, scratch
+                    )
                 else:
                     row = each * size
                     multiply(size, depth, each, wide, left, x_row, size, right, size, y_row, weight, row, add, scratch)

@@ -14,6 +14,7 @@ from kobai.ops._args import into, need_one_dtype, need_tensor, numbers_between, 
 from kobai.ops._epilogue import epilogue
 from kobai.ops._matmul import matmul as matmul_of_arrays
 from kobai.ops.arithmetic import add, mul
+from kobai.ops.linear import parts
 from kobai.ops.linear.columns import activation_backward, column_sums
 from kobai.ops.linear.kernel import gemm, product_and_sums
 from kobai.xp import Array
@@ -70,6 +71,9 @@ def _linear(x: Array, weight: Array, bias: Array | None, *, activation: str | No
 
         def dweight() -> Array:
             nonlocal db
+            if samples := parts.sizes.get():
+                dw, db = parts.gradients_of_parts(dz, inputs, samples, has_bias)
+                return dw
             if db is None and has_bias:
                 dw, db = product_and_sums(dz, inputs)
                 return dw

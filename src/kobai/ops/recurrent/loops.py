@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from kobai.cpu.job import JOB, Job, fields, load, store
-from kobai.cpu.product import INNER, cut, pack, panel_row
+from kobai.cpu.product import ADD, INNER, SET, cut, pack, panel_row
 from kobai.cpu.team import share_job
 from kobai.cpu.threads import num_threads
 from kobai.cpu.tiles import VECTORS, tile, tile_rows, width
@@ -209,12 +209,12 @@ def forward(job: int, part: int) -> None:
         first = 2 * hidden if kind == GRU else columns
         if x:
             x_row = inputs * size
-            multiply_add(size, rows, columns, inputs, x + (t * batch + top) * x_row, x_row, panels_x, a, gate_row, 0)
+            multiply_add(size, rows, columns, inputs, x + (t * batch + top) * x_row, x_row, panels_x, a, gate_row, SET)
         if h_row:
-            multiply_add(size, rows, first, hidden, h, h_row, panels, a, gate_row, 1)
+            multiply_add(size, rows, first, hidden, h, h_row, panels, a, gate_row, ADD)
             if kind == GRU:
                 rest = panels + panels_bytes(size, first, hidden)
-                multiply_add(size, rows, hidden, hidden, h, h_row, rest, new_c, bytes, 0)
+                multiply_add(size, rows, hidden, hidden, h, h_row, rest, new_c, bytes, SET)
         elif kind == GRU:
             fill_row(size, zeros, new_c, rows * hidden)
         for i in range(rows):
@@ -286,7 +286,7 @@ def backward(job: int, part: int) -> None:
                     dc + i * bytes, this_dy, da, da_hidden,
                 )  # fmt: skip
         if h_row:
-            multiply_add(size, rows, hidden, columns, dz_hidden + at * gate_row, gate_row, panels, dh, bytes, 1)
+            multiply_add(size, rows, hidden, columns, dz_hidden + at * gate_row, gate_row, panels, dh, bytes, ADD)
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------------
