@@ -99,12 +99,11 @@ class Report:
 def verify(names: Iterable[str] = NETS, done: Callable[[Verdict], object] = lambda verdict: None) -> Report:
     """Train the nets, or some of them, on the host and compare; ``done`` is called with each verdict.
 
-        >>> from kobai.bits.ahead import Ahead
-    from kobai.bits.nets import NETS
-        >>> list(NETS)
-        ['mlp', 'batch norm', 'layer norm', 'attention', 'residual', 'lstm', 'cnn']
-        >>> [net.name for net in verify(["mlp"]).nets]
-        ['mlp']
+    >>> from kobai.bits.nets import NETS
+    >>> list(NETS)
+    ['mlp', 'batch norm', 'layer norm', 'attention', 'residual', 'lstm', 'cnn']
+    >>> [net.name for net in verify(["mlp"]).nets]
+    ['mlp']
     """
     shipped, names = read_json(HASHES), list(names)
     compiled: list[float] = []
