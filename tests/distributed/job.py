@@ -27,7 +27,7 @@ def net() -> nn.Module:
 
 
 def digest(model: nn.Module) -> str:
-    numbers = b"".join(t.detach().numpy().tobytes() for t in (*model.parameters(), *model.buffers()))
+    numbers = b"".join(t.detach().cpu().numpy().tobytes() for t in (*model.parameters(), *model.buffers()))
     return hashlib.sha256(numbers).hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +18,17 @@ RNG = np.random.default_rng(0)
 X, T = kobai.from_numpy(RNG.normal(size=(49, 6)).astype(np.float32)), kobai.arange(49) % 3
 
 
-def trainer(width: int = 8, shards: int = 4, seed: int = 0) -> Trainer:
+def trainer(width: int = 8, shards: int = 4, seed: int = 0, **options: Any) -> Trainer:
     kobai.manual_seed(seed)
     model = nn.Sequential(nn.Linear(6, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, 3))
     rule = kobai.optim.Adam(model.parameters(), lr=0.01)
     schedule = kobai.optim.lr_scheduler.StepLR(rule, 2, 0.5)
-    return Trainer(model, rule, scheduler=schedule, metrics=["accuracy"], clip_grad_norm=1.0, shards=shards)
+    return Trainer(model, rule, scheduler=schedule, metrics=["accuracy"], clip_grad_norm=1.0, shards=shards, **options)
 
 
-def run(seed: int = 1) -> Trainer:
+def run(seed: int = 1, **options: Any) -> Trainer:
     """Batches of 20, 20 and 9 samples."""
-    done = trainer(seed=dist.get_rank() if dist.is_initialized() else 0)  # that of rank 0 counts
+    done = trainer(seed=dist.get_rank() if dist.is_initialized() else 0, **options)  # that of rank 0 counts
     order = kobai.Generator().manual_seed(seed)
     data = TensorDataset(X, T)
     done.fit(DataLoader(data, batch_size=20, shuffle=True, generator=order), data, epochs=5)
@@ -35,7 +36,7 @@ def run(seed: int = 1) -> Trainer:
 
 
 def digest(done: Trainer) -> str:
-    numbers = b"".join(tensor.detach().numpy().tobytes() for tensor in done.model.state_dict().values())
+    numbers = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in done.model.state_dict().values())
     history = [{key: value for key, value in record.items() if key != "time"} for record in done.history]
     return hashlib.sha256(numbers + repr((history, kobai.get_rng_state())).encode()).hexdigest()[:16]
 

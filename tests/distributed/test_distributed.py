@@ -73,7 +73,7 @@ def test_without_a_group() -> None:
         dist.all_reduce(kobai.ones(2))
     with pytest.raises(ValueError, match="there is no process group"):
         nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="expected backend auto, mpi, gloo, got 'mpj'"):
+    with pytest.raises(ValueError, match="expected backend auto, mpi, gloo, nccl, got 'mpj'"):
         dist.init_process_group("mpj")
     with pytest.raises(ValueError, match="'env://' or no init_method"):
         dist.init_process_group("mpi", init_method="tcp://10.0.0.1:23456")

@@ -6,6 +6,7 @@ Kobai's, unchanged. What lies beneath is replaced::
     Kobai ──► CuPy's Python and Cython ──► runtime, driver      runtime.py, driver.py, device.py: memory, streams, graphs
                                       ├──► NVRTC                nvrtc.py: g++ with cuda.h, a library in place of a cubin
                                       ├──► cuBLAS, cuSOLVER     blas.py, solver.py: NumPy
+                                      ├──► NCCL                 nccl.py: files that the processes leave for each other
                                       ├──► nvmath: cuBLASLt     blaslt.py: NumPy
                                       └──► Thrust, CUB          thrust.py, cub.py: NumPy; CUB's blocks: include/cub
 
@@ -70,11 +71,12 @@ def install(devices: int = 2, backwards: bool = False) -> Any:
     (extension,) = Path(where.submodule_search_locations[0]).glob("cuda/cub.*.so")
     capi.interpose(extension, cub.functions(machine), folder)
 
-    from simulator import blas, blaslt, pools, solver, thrust  # they import CuPy
+    from simulator import blas, blaslt, nccl, pools, solver, thrust  # they import CuPy
 
     blaslt.install(machine)
     stand_in_for("cublas", blas.functions(machine), folder)
     stand_in_for("cusolver", solver.functions(machine), folder)
+    stand_in_for("nccl", nccl.functions(machine), folder)
     module = importlib.import_module("cupy.cuda.thrust")
     capi.replace(module, thrust.functions(machine), folder)
     pools.install(machine)

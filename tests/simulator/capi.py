@@ -29,6 +29,8 @@ _api.PyCapsule_GetName.restype, _api.PyCapsule_GetName.argtypes = ctypes.c_char_
 _api.PyCapsule_New.restype = ctypes.py_object
 _api.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
+_STRUCT = "struct bytes_128 { char content[128]; };"
+
 FLAGS = ["-std=c++17", "-O1", "-shared", "-fPIC", "-w"]
 
 BUILD = {
@@ -162,11 +164,14 @@ def _compiled(source: str, folder: Path) -> ctypes.PyDLL:
 
 Pointer = NewType("Pointer", int)
 Long = NewType("Long", int)
+Struct = NewType("Struct", int)
+"""The address of a structure that C passes by value: one of NCCL's 128 bytes, the only one there is."""
 
 _ARGUMENT = {
-    "Pointer": ("void*", "K", "unsigned long long"),
-    "int": ("int", "i", "int"),
-    "Long": ("long long", "L", "long long"),
+    "Pointer": ("void*", "K", "(unsigned long long)"),
+    "int": ("int", "i", "(int)"),
+    "Long": ("long long", "L", "(long long)"),
+    "Struct": ("struct bytes_128", "K", "(unsigned long long)&"),
 }
 """By the annotation of an argument: its type in C, how ``Py_BuildValue`` takes it, and as what."""
 
@@ -176,14 +181,19 @@ def stand_in(extension: Path, functions: Mapping[str, Callable[..., int]], folde
 
     The C functions of ``functions`` call Python, arguments as their annotations say; all others return 15, "not supported".
     """
-    said = subprocess.run(
-        ["nm", "-D", "--undefined-only", str(extension)], check=True, capture_output=True, text=True
-    ).stdout
+
+    def said(*command: str) -> str:
+        return subprocess.run([*command, str(extension)], check=True, capture_output=True, text=True).stdout
+
+    undefined = said("nm", "-D", "--undefined-only")
     loaded = {}
-    for library in sorted(set(re.findall(r"@((?:libcu|libnv)\S+)$", said, re.MULTILINE))):
-        names = re.findall(rf"\bU (\w+)@{re.escape(library)}$", said, re.MULTILINE)
+    for library in sorted(set(re.findall(r"\[(lib(?:cu|nv|nccl)\S+)\]", said("readelf", "--dynamic")))):
+        names = re.findall(rf"\bU (\w+)@{re.escape(library)}$", undefined, re.MULTILINE)
+        names = names or re.findall(r"\bU (nccl\w+)$", undefined, re.MULTILINE)  # the one library without versions
+        if not names:
+            continue
         ours = {name: function for name, function in functions.items() if name in names}
-        parts = ["#include <Python.h>", 'extern "C" {', _UNSEEN]
+        parts = ["#include <Python.h>", 'extern "C" {', _UNSEEN, _STRUCT]
         parts += [_c_function(name, function) for name, function in ours.items()]
         parts += [f"int {name}() {{ return 15; }}" for name in names if name not in ours]
         made = _shared_library("\n".join([*parts, "}"]), library, folder)
@@ -197,7 +207,7 @@ def stand_in(extension: Path, functions: Mapping[str, Callable[..., int]], folde
 def _c_function(name: str, function: Callable[..., int]) -> str:
     types = [_ARGUMENT[p.annotation] for p in inspect.signature(function).parameters.values()]
     declared = ", ".join(f"{ctype} a{i}" for i, (ctype, _, _) in enumerate(types))
-    given = "".join(f", ({cast})a{i}" for i, (_, _, cast) in enumerate(types))
+    given = "".join(f", {cast}a{i}" for i, (_, _, cast) in enumerate(types))
     return f"""
 PyObject* called_{name} = nullptr;
 size_t {name}({declared}) {{  // callers take as much of it as they know of

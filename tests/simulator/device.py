@@ -80,6 +80,7 @@ class Blocks:
 
     def __init__(self, slack: int = 0) -> None:
         self.slack = slack  # bytes around a block that count as part of it
+        self._lock = threading.Lock()  # a thread may do what is queued while another asks for more
         self._addresses: list[int] = []
         self._blocks: dict[int, Block] = {}
 
@@ -87,19 +88,22 @@ class Blocks:
         return iter(list(self._blocks.values()))
 
     def add(self, block: Block) -> None:
-        self._blocks[block.address] = block
-        bisect.insort(self._addresses, block.address)
+        with self._lock:
+            self._blocks[block.address] = block
+            bisect.insort(self._addresses, block.address)
 
     def remove(self, address: int) -> Block | None:
-        block = self._blocks.pop(address, None)
-        if block is not None:
-            del self._addresses[bisect.bisect_left(self._addresses, address)]
-        return block
+        with self._lock:
+            block = self._blocks.pop(address, None)
+            if block is not None:
+                del self._addresses[bisect.bisect_left(self._addresses, address)]
+            return block
 
     def find(self, address: int) -> Block | None:
         """The block that an address lies in."""
-        i = bisect.bisect_right(self._addresses, address + self.slack) - 1
-        block = self._blocks[self._addresses[i]] if i >= 0 else None
+        with self._lock:
+            i = bisect.bisect_right(self._addresses, address + self.slack) - 1
+            block = self._blocks[self._addresses[i]] if i >= 0 else None
         return block if block is not None and address < block.address + max(block.size, 1) + self.slack else None
 
 

@@ -42,6 +42,7 @@ from kobai.capture.recorder import Recorder
 from kobai.capture.rules import Rules, Uncaptured
 from kobai.capture.watch import Watch
 from kobai.core.tensor import Tensor
+from kobai.engine.peers import Refused
 from kobai.errors import CaptureError
 from kobai.xp import Array, beside, quiet, sessions, write
 
@@ -124,6 +125,9 @@ class Session:
 
     watch: Any = None
     """The :class:`~kobai.capture.watch.Watch`, if the step is being recorded."""
+
+    peers: Any = None
+    """The processes (:class:`~kobai.distributed.world.World`) that record the step too, if it exchanges with others on GPUs."""
 
     def __init__(self, recorder: Rules, inputs: Iterable[Tensor] = ()) -> None:
         self.recorder = recorder
@@ -251,8 +255,12 @@ class CudaSession(Session):
         lenient = recorder.lenient
         try:
             self.graph = Graph.capture(lambda: record(step, args, kwargs), device=self.device, recorder=recorder)
+            if self.peers is not None:
+                self._agree(lenient)
             self.graph.replay()
         except BaseException as error:
+            if self.graph is None and self.peers is not None:
+                self._disagree(error)
             if self.graph is None and lenient and isinstance(error, CaptureError):
                 recorder.failure = str(error)
                 return Session(Uncaptured(recorder.done)).within(lambda: step(*args, **kwargs))
@@ -260,6 +268,20 @@ class CudaSession(Session):
                 recorder.counts.take_back()
             raise
         return self.graph.result
+
+    def _agree(self, lenient: bool) -> None:
+        """All processes must have a graph; if one has none, those that have launch theirs for the last time."""
+        try:
+            self.peers.agree("captured step, recorded")
+        except CaptureError as error:
+            if not lenient:
+                raise
+            self.recorder.failure = str(error)
+
+    def _disagree(self, error: BaseException) -> None:
+        """Tell the others that there is no graph here, unless they know: some may wait for this process inside the step."""
+        if isinstance(error, CaptureError) and not isinstance(error, Refused):
+            self.peers.refuse_capture()
 
     def replay(self, result: Any) -> Replay:
         assert self.graph is not None

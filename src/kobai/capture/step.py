@@ -10,6 +10,9 @@ arguments, other arguments, modes – share their programs::
 
 A recording is also an ordinary step. Its program is kept only if the next step will do the same: not if this step created
 something for later ones, such as an optimizer's state, and not if it ran code of a package that had not been examined.
+
+Where processes exchange numbers by queueing that on GPUs, all do the same, the least of what they could do: a process that
+waits inside an ordinary step would wait for a graph that another has not launched yet.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from kobai.core.grad_mode import state as grad_mode
 from kobai.core.tape import Node
 from kobai.core.tensor import Tensor
 from kobai.dtypes import get_default_dtype
+from kobai.engine import peers
 from kobai.errors import CaptureError
 from kobai.runtime import get_float32_matmul_precision
 from kobai.xp import backend as default_backend, backend_of, recorder
@@ -51,6 +55,9 @@ MOST_VARIANTS = 4
 
 MOST_MISSES = 16
 """How many times in a row a step may be recorded again because what it depends on has changed."""
+
+GIVE_UP, RUN, RECORD, REPLAY = range(4)
+"""What a call can do: no capture from now on, the step as it is, a recording, a replay."""
 
 VERIFY = 0
 """The default of ``verify``; the tests set it to 1."""
@@ -134,6 +141,7 @@ class Captured:
         self._codes: set[types.CodeType] = set()  # code of installed packages that a recording has run
         self._surprises = 0
         self._changed: set[Any] = set()  # signatures of which a recording has changed something in Python
+        self._exchanges = False  # with other processes, on GPUs
         self.turn = threading.RLock()
         """Held by the thread that runs the step: all threads share the memory of a replay."""
         self.__doc__ = step.__doc__
@@ -174,30 +182,50 @@ class Captured:
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
         inputs: list[Tensor] = []
         key = (_signature((args, kwargs), inputs), *_modes())
-        for replay in self._programs.get(key, ()):
-            if replay.holds():
-                self._misses = 0
-                if self.verify:
-                    self._unverified += 1
-                    if self._unverified >= self.verify:
-                        self._unverified = 0
-                        return audited(replay, self.step, args, kwargs, inputs), False
-                return replay(inputs), False
-        backend = backend_of(inputs[0]._array).name if inputs else default_backend()
+        found = next((replay for replay in self._programs.get(key, ()) if replay.holds()), None)
+        plan, reason = (REPLAY, "") if found is not None else self._plan(key, inputs)
+        if self._exchanges and peers.joined is not None:
+            plan = peers.joined.least(f"captured step {self.__name__[:40]}", plan)
+        if plan == REPLAY:
+            assert found is not None
+            self._misses = 0
+            if self.verify:
+                self._unverified += 1
+                if self._unverified >= self.verify:
+                    self._unverified = 0
+                    return audited(found, self.step, args, kwargs, inputs), False
+            return found(inputs), False
+        if plan == RECORD:
+            session = SESSIONS[_backend_of(inputs)](self._workspaces[-1], self.fallback, inputs)
+            return self._record(key, args, kwargs, session), True
+        if plan == GIVE_UP:
+            self._give_up(reason or "captured step: another process cannot capture it, so none does")
+            return self.step(*args, **kwargs), True
+        return self._warm(key, inputs, args, kwargs), True
+
+    def _plan(self, key: Any, inputs: list[Tensor]) -> tuple[int, str]:
+        """What a call without a program can do, and why it is no more than giving up."""
+        backend = _backend_of(inputs)
         reason = self._hindrance(key, inputs, backend)
         if reason is not None:
-            self._give_up(reason)
-            return self.step(*args, **kwargs), True
-        warmed = key if SESSIONS[backend].warms_each_signature else None
-        if warmed not in self._warmed:
-            result = self.step(*args, **kwargs)
-            self._warmed.add(warmed)
-            if any(isinstance(part, Tensor) and _waits(part) for part in leaves(result)):
-                self._give_up(
-                    "captured step: its result waits for backward(), which a replay cannot give it; call backward() inside"
-                )
-            return result, True
-        return self._record(key, args, kwargs, SESSIONS[backend](self._workspaces[-1], self.fallback, inputs)), True
+            return GIVE_UP, reason
+        return RECORD if self._warmth(key, backend) in self._warmed else RUN, ""
+
+    def _warmth(self, key: Any, backend: str) -> Any:
+        return key if SESSIONS[backend].warms_each_signature else None
+
+    def _warm(self, key: Any, inputs: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The step as it is, which creates what is created once."""
+        others = peers.joined
+        before = others and others.exchanges
+        result = self.step(*args, **kwargs)
+        self._exchanges |= others is not None and others.exchanges != before
+        self._warmed.add(self._warmth(key, _backend_of(inputs)))
+        if any(isinstance(part, Tensor) and _waits(part) for part in leaves(result)):
+            self._give_up(
+                "captured step: its result waits for backward(), which a replay cannot give it; call backward() inside"
+            )
+        return result
 
     def _hindrance(self, key: Any, inputs: list[Tensor], backend: str) -> str | None:
         """Why this call cannot be recorded or is not worth it; None if it can."""
@@ -230,6 +258,7 @@ class Captured:
 
     def _record(self, key: Any, args: tuple[Any, ...], kwargs: dict[str, Any], session: Session) -> Any:
         session.known = self._codes
+        session.peers = peers.joined if self._exchanges else None
         result = session.run(self.step, args, kwargs)
         recorder = session.recorder
         if session.crowded:
@@ -266,6 +295,10 @@ class Captured:
             "outside the step",
         )
         return False
+
+
+def _backend_of(inputs: list[Tensor]) -> str:
+    return backend_of(inputs[0]._array).name if inputs else default_backend()
 
 
 def _modes() -> tuple[Any, ...]:

@@ -1,14 +1,15 @@
-"""``kobai.distributed``: several processes that train one model, over MPI.
+"""``kobai.distributed``: several processes that train one model, over MPI; on GPUs, over NCCL.
 
 ``kobai launch -n 4 script.py`` starts a script in four processes; there, PyTorch's functions do what they do in PyTorch::
 
     import kobai.distributed as dist
-    dist.init_process_group("mpi")            # "auto" and "gloo" too: on the CPU there is one way
+    dist.init_process_group("auto")           # "mpi", which "gloo" means too, or "nccl" if tensors are made on a GPU
     model = nn.parallel.DistributedDataParallel(model)
     sampler = DistributedSampler(data)        # knows rank and number of processes
 
 Sums are taken in one order, see :mod:`kobai.distributed.tree`, so that a training ends in the same bits in every run. Needs
-the extra ``mpi``; without it ``is_available()`` is False.
+the extra ``mpi``; without it ``is_available()`` is False. NCCL needs that too: the processes find each other by MPI, and say by
+it what they want, while numbers travel from GPU to GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from kobai.compat.absent import within
-from kobai.errors import DistError, nearest
+from kobai.engine import peers
+from kobai.errors import BackendError, DistError, nearest
+from kobai.xp import default_device
 
 if TYPE_CHECKING:
     from kobai.core.tensor import Tensor
@@ -56,8 +59,8 @@ __all__ = [
 
 _world: World | None = None
 
-BACKENDS = ("auto", "mpi", "gloo")
-"""Names of the one way to speak to other processes: programs for the CPU are written with ``gloo``."""
+BACKENDS = ("auto", "mpi", "gloo", "nccl")
+"""Ways to speak to other processes: programs for the CPU are written with ``gloo``, which here means MPI."""
 
 
 class ReduceOp:
@@ -101,16 +104,32 @@ is_gloo_available = is_available
 
 
 def is_nccl_available() -> bool:
-    """Whether GPUs can speak to each other: not in Kobai, so far."""
+    """Whether GPUs can speak to each other: whether CuPy, a GPU and NCCL are there.
+
+    >>> import kobai
+    >>> kobai.distributed.is_nccl_available() <= kobai.cuda.is_available()
+    True
+    """
+    from kobai.cuda.collectives import library
+
+    try:
+        return bool(library().available)
+    except BackendError:
+        return False
+
+
+def is_ucc_available() -> bool:
+    """False: Kobai uses neither UCC nor XCCL, and torchelastic starts no MPI."""
     return False
 
 
-is_torchelastic_launched = is_ucc_available = is_xccl_available = is_nccl_available
+is_torchelastic_launched = is_xccl_available = is_ucc_available
 
 
 def is_backend_available(backend: str) -> bool:
     """Whether ``init_process_group(backend)`` can work."""
-    return backend.lower() in BACKENDS and is_available()
+    name = backend.lower()
+    return name in BACKENDS and is_available() and (name != "nccl" or is_nccl_available())
 
 
 def init_process_group(
@@ -120,29 +139,36 @@ def init_process_group(
     world_size: int = -1,
     rank: int = -1,
     store: Any = None,
+    device_id: Any = None,
+    order: str = "tree",
 ) -> None:
     """Join the processes that were started together, by ``kobai launch``, ``mpiexec -m mpi4py`` or Slurm's ``srun``.
 
     Args:
-        backend: ``"mpi"``, ``"auto"`` or ``"gloo"``, which are the same here.
+        backend: ``"mpi"``, which ``"gloo"`` means too, for tensors of the host; ``"nccl"`` for those of GPUs, one GPU for each
+            process, and of the host, by MPI. ``"auto"``, like None: NCCL if tensors are made on a GPU now, as by
+            ``kobai.use("cupy")``, else MPI.
         world_size, rank: checked, if given: who is who, MPI knows.
         init_method: None or ``"env://"``: MPI needs no address to meet at, and no ``store``.
         timeout: nothing waits for a process that is dead or wants something else, however long it is.
+        device_id: with NCCL, this process's GPU (``"cuda:1"`` or 1); by default that of its rank on its machine
+            (``LOCAL_RANK``), or the only one that it sees.
+        order: with NCCL, ``"fast"`` lets NCCL add as it likes, where speed counts more than the same bits in every run.
 
     Raises:
         RuntimeError: called twice.
-        ValueError: another backend. DistError: no mpi4py; another rank or number of processes than MPI's.
+        ValueError: another backend, or an order or a GPU without NCCL. BackendError: no CuPy or no GPU for NCCL.
+        DistError: no mpi4py, no NCCL; fewer GPUs than processes; another rank or number of processes than MPI's.
     """
     global _world
     import os
 
-    from kobai.distributed.world import found
+    from kobai.cuda.collectives import ORDERS
+    from kobai.distributed.world import found, found_on_gpus
 
     if _world is not None:
         raise RuntimeError("init_process_group: it has been called already; destroy_process_group() ends the group")
     name = "auto" if backend is None else str(backend).lower()
-    if name == "nccl":
-        raise ValueError("init_process_group: NCCL is not supported so far; the CPU's processes speak by 'mpi'")
     if name not in BACKENDS:
         raise ValueError(
             f"init_process_group: expected backend {', '.join(BACKENDS)}, got {backend!r}.{nearest(name, BACKENDS)}"
@@ -152,7 +178,17 @@ def init_process_group(
             f"init_process_group: expected no store, and 'env://' or no init_method, got {store} and {init_method!r}: start "
             "the script by: kobai launch -n 2 script.py"
         )
-    world = found("mpi")
+    if name == "auto":
+        name = "nccl" if default_device().type == "cuda" else "mpi"
+    if order not in ORDERS:
+        raise ValueError(
+            f"init_process_group: expected order {' or '.join(ORDERS)}, got {order!r}.{nearest(order, ORDERS)}"
+        )
+    if name != "nccl" and (order != "tree" or device_id is not None):
+        raise ValueError(
+            f"init_process_group: expected no order and no device_id with MPI, got {order!r} and {device_id}; they are NCCL's"
+        )
+    world = found_on_gpus(device_id, order) if name == "nccl" else found("mpi")
     for what, asked, known in (
         ("world_size", world_size if world_size >= 0 else int(os.environ.get("WORLD_SIZE", world.size)), world.size),
         ("rank", rank if rank >= 0 else int(os.environ.get("RANK", world.rank)), world.rank),
@@ -163,12 +199,13 @@ def init_process_group(
                 f"kobai launch -n {max(asked, 2)} script.py"
             )
     _world = world
+    peers.joined = world if world.device is not None and world.size > 1 else None
 
 
 def destroy_process_group(group: None = None) -> None:
     """Leave the group; all processes must do so."""
     global _world
-    world, _world = _the_world("destroy_process_group", group), None
+    world, _world, peers.joined = _the_world("destroy_process_group", group), None, None
     world.end()
 
 
@@ -183,7 +220,7 @@ def get_world_size(group: None = None) -> int:
 
 
 def get_backend(group: None = None) -> str:
-    """``"mpi"``."""
+    """``"mpi"`` or ``"nccl"``."""
     return _the_world("get_backend", group).backend
 
 
@@ -220,7 +257,6 @@ def all_gather_into_tensor(
     from kobai.engine.dispatch import launch
 
     world = _the_world("all_gather_into_tensor", group)
-    _check_host("all_gather_into_tensor", input_tensor)
     if output_tensor.numel() != world.size * input_tensor.numel() or output_tensor.dtype != input_tensor.dtype:
         raise ValueError(
             f"all_gather_into_tensor: expected an output of {world.size} × {input_tensor.numel()} {input_tensor.dtype}, got "
@@ -256,16 +292,19 @@ def reduce_scatter_tensor(
 ) -> Work | None:
     """``input``, (P n, ...), combined over the P processes; rank r keeps the r-th part, (n, ...), in ``output``."""
     from kobai.core.grad_mode import no_grad
+    from kobai.engine.dispatch import launch
 
     world = _the_world("reduce_scatter_tensor", group)
+    _check_operation("reduce_scatter_tensor", input, op)
     if input.numel() != world.size * output.numel():
         raise ValueError(
             f"reduce_scatter_tensor: expected an input of {world.size} × {output.numel()} elements, got {input.numel()}"
         )
     with no_grad():
-        every = input.detach().clone()
-        all_reduce(every, op)
-        output.copy_(every.reshape(world.size, *output.shape)[world.rank])
+        given = input.detach().contiguous()
+        part = given.new_empty(output.shape)
+        launch(world.reduce_scatter, given.array, part.array, op)
+        output.copy_(part)
     return Work() if async_op else None
 
 
@@ -275,7 +314,6 @@ def all_to_all_single(output: Tensor, input: Tensor, group: None = None, async_o
     from kobai.engine.dispatch import launch
 
     world = _the_world("all_to_all_single", group)
-    _check_host("all_to_all_single", input)
     if input.shape != output.shape or not input.shape or input.shape[0] % world.size:
         raise ValueError(
             f"all_to_all_single: expected two tensors of one shape (a multiple of {world.size}, ...), got "
@@ -329,22 +367,19 @@ def _rank_of(who: str, rank: int) -> int:
     return rank
 
 
-def _check_host(who: str, tensor: Tensor) -> None:
-    if tensor.is_cuda:
-        raise ValueError(
-            f"{who}: expected a tensor of the host, for MPI's numbers lie there; got one on {tensor.device}"
-        )
-
-
 def _reduce_in_place(who: str, tensor: Tensor, op: str, group: None) -> None:
+    world = _the_world(who, group)
+    _check_operation(who, tensor, op)
+    _launched(who, tensor, lambda buffer: (world.reduce, buffer, op))
+
+
+def _check_operation(who: str, tensor: Tensor, op: str) -> None:
     from kobai.distributed.tree import COMBINE
 
     if op not in COMBINE:
         raise ValueError(f"{who}: expected an operation of ReduceOp ({', '.join(COMBINE)}), got {op!r}")
     if op == ReduceOp.AVG and not tensor.is_floating_point():
         raise TypeError(f"{who}: expected floats for the average, got {tensor.dtype}")
-    world = _the_world(who, group)
-    _launched(who, tensor, lambda buffer: (world.reduce, buffer, op))
 
 
 def _launched(who: str, tensor: Tensor, call: Any) -> None:
@@ -352,7 +387,6 @@ def _launched(who: str, tensor: Tensor, call: Any) -> None:
     from kobai.core.grad_mode import no_grad
     from kobai.engine.dispatch import launch
 
-    _check_host(who, tensor)
     with no_grad():
         buffer = tensor.detach().contiguous().clone()
         launch(*call(buffer.array))

@@ -1,100 +1,214 @@
-"""The processes that work together, and what they exchange: bytes, by MPI.
+"""The processes that work together, and what they exchange: bytes, by MPI, and those of GPUs by NCCL (``cuda/collectives.py``).
 
 Every exchange begins with a short message of what each process wants. If they want different things, because one has run out of
-data or has another model, all of them raise, and none waits for ever.
+data or has another model, all of them raise, and none waits for ever. These messages go from host to host, by MPI. What NCCL
+is asked to do after them is queued on the device, and a captured step has it in its graph: each replay sends the messages anew,
+and is launched if all agree.
+
+An engine is a *wire*: it moves bytes, and leaves what is added to what, and in which order, to :class:`World`.
 """
 
 from __future__ import annotations
 
 import atexit
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
+from kobai import xp
 from kobai.distributed.tree import COMBINE, combined
+from kobai.engine.dispatch import on_host
+from kobai.engine.peers import Refused
 from kobai.errors import DistError, install
+from kobai.xp import Array
 
 END = "destroy_process_group"
+UNCAPTURED = "no captured step"
+"""What a process wants whose recording of a step has failed: that all others give theirs up too."""
+
+
+class Wire(Protocol):
+    """What moves bytes between processes, out of contiguous arrays of one kind into others."""
+
+    def to_all(self, given: Array, taken: Array) -> None:
+        """Row r of ``given`` to process r; row r of ``taken`` from it."""
+
+    def from_all(self, given: Array, taken: Array) -> None:
+        """``given`` of process r, into row r of ``taken``."""
+
+    def from_one(self, array: Array, source: int) -> None:
+        """The array of rank ``source``, into that of all others."""
+
+    def room(self, part: int, dtype: Any) -> tuple[Array, Array]:
+        """Two arrays of ``part`` numbers for each process, until the next call."""
+
+    def fast(self, given: Array, taken: Array, op: str) -> bool:
+        """Let the library combine: all of ``given``, or this process's share of it, as ``taken`` is long. Whether it did."""
+
+
+class MpiWire:
+    """Arrays of the host, by MPI."""
+
+    def __init__(self, comm: Any) -> None:
+        from mpi4py import MPI
+
+        self.comm, self.size, self._byte = comm, int(comm.Get_size()), MPI.BYTE
+        self._rooms: dict[tuple[int, str], tuple[Array, Array]] = {}
+
+    def to_all(self, given: Array, taken: Array) -> None:
+        self.comm.Alltoall([given, self._byte], [taken, self._byte])
+
+    def from_all(self, given: Array, taken: Array) -> None:
+        self.comm.Allgather([given, self._byte], [taken, self._byte])
+
+    def from_one(self, array: Array, source: int) -> None:
+        self.comm.Bcast([array.reshape(-1).view(np.uint8), self._byte], source)
+
+    def room(self, part: int, dtype: Any) -> tuple[Array, Array]:
+        key = part, dtype.str
+        if key not in self._rooms:
+            self._rooms[key] = np.empty(part * self.size, dtype), np.empty(part * self.size, dtype)
+        return self._rooms[key]
+
+    def fast(self, given: Array, taken: Array, op: str) -> bool:
+        return False
 
 
 class World:
-    """All processes of the job. The methods take contiguous arrays of the host, and can be launched as kernels are."""
+    """All processes of the job. The methods take contiguous arrays, and can be launched as kernels are.
 
-    def __init__(self, comm: Any, backend: str) -> None:
-        from mpi4py import MPI
+    ``device``: the wire for arrays of a GPU, if there is one.
+    """
 
-        self.comm, self.backend, self._byte = comm, backend, MPI.BYTE
+    def __init__(self, comm: Any, backend: str, device: Any = None) -> None:
+        self.comm, self.backend, self.host, self.device = comm, backend, MpiWire(comm), device
         self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
-        self._buffers: dict[tuple[int, str], tuple[np.ndarray[Any, Any], ...]] = {}
+        self.exchanges = 0
+        """How often the processes have agreed on something."""
+
+    def wishes(self, what: str) -> list[str]:
+        """What each process wants, by rank."""
+        self.exchanges += 1
+        mine = np.frombuffer(what.encode()[:_LONGEST].ljust(_LONGEST), np.uint8)
+        every = np.empty((self.size, _LONGEST), np.uint8)
+        self.host.from_all(mine, every)
+        return [row.tobytes().decode(errors="replace").strip() for row in every]
 
     def agree(self, what: str) -> None:
         """Go on if all processes want the same; DistError, in all of them, if not."""
-        if self.size == 1:
-            return
-        mine = np.frombuffer(what.encode()[:_LONGEST].ljust(_LONGEST), np.uint8)
-        every = np.empty((self.size, _LONGEST), np.uint8)
-        self.comm.Allgather([mine, self._byte], [every, self._byte])
-        if (every == mine).all():
-            return
+        if self.size > 1 and len(set(wanted := self.wishes(what))) > 1:
+            self._refuse(wanted)
+
+    def least(self, what: str, plan: int) -> int:
+        """The least of the processes' numbers from 0 to 9; they must all ask for it, by the same words."""
+        wanted = self.wishes(f"{what} {plan}")
+        if any(want[:-2] != what for want in wanted):
+            self._refuse(wanted)
+        return min(int(want[-1]) for want in wanted)
+
+    def refuse_capture(self) -> None:
+        """Let the others give up the recording that has failed here: at whatever they want next they raise ``Refused``."""
+        self.wishes(UNCAPTURED)
+
+    def _refuse(self, wanted: list[str]) -> None:
+        """The processes want different things."""
+        if UNCAPTURED in wanted:
+            raise Refused(f"captured step: rank {wanted.index(UNCAPTURED)} cannot capture it, so no rank does")
         atexit.unregister(self.leave)  # there is nothing to wait for any more
-        wanted = [row.tobytes().decode(errors="replace").strip() for row in every]
         told = "; ".join(f"rank {rank}: {_said(want)}" for rank, want in enumerate(wanted))
         raise DistError(f"the processes want different things – {told}")
 
-    def reduce(self, array: np.ndarray[Any, Any], op: str, what: str = "") -> None:
+    def _wire(self, what: str, *arrays: Array) -> Wire:
+        """The wire for these arrays, once all agree on ``what``; in a captured step on a GPU, before each of its replays."""
+        kinds = {isinstance(array, np.ndarray) for array in arrays}
+        if len(kinds) > 1 or (self.device is None and not all(kinds)):
+            where = ", ".join(str(xp.device_of(array)) for array in arrays)
+            raise DistError(f"{what}: expected arrays of {'one device' if self.device else 'the host'}, got {where}")
+        on_host_memory = all(kinds)
+        if not on_host_memory:
+            self.device.check(what, *arrays)
+        elif (at_work := xp.recorder()) is not None:  # on the host the call itself is noted, outside the recording
+            at_work.fail(
+                f"captured step: {what} is on the host, and a replay on a GPU would not repeat it; move the numbers to the GPU"
+            )
+        on_host(partial(self.agree, what))
+        return self.host if on_host_memory else self.device
+
+    def reduce(self, array: Array, op: str, what: str = "") -> None:
         """``array`` of all processes combined, in place, in the order of :mod:`kobai.distributed.tree`.
 
         ``what`` says more of it, on which they must agree.
         """
-        self.agree(f"all_reduce({op}) of {array.size:,} {array.dtype}{what}")
+        wire = self._wire(f"all_reduce({op}) of {array.size:,} {array.dtype}{what}", array)
         flat, size = array.reshape(-1), self.size
-        if size > 1 and flat.size:
-            part = -(-flat.size // size)
-            given, taken = self._room(part, flat.dtype)
-            given[: flat.size] = flat
-            given[flat.size :] = 0
-            self.comm.Alltoall([given, self._byte], [taken, self._byte])
-            sent = combined(taken.reshape(size, part), COMBINE[op])
-            self.comm.Allgather([sent, self._byte], [given, self._byte])
-            flat[...] = given[: flat.size]
-        if op == "avg":
-            flat /= size
+        with xp.beside(array):
+            if size > 1 and flat.size and not wire.fast(flat, flat, op):
+                part = -(-flat.size // size)
+                given, taken = wire.room(part, flat.dtype)
+                given[: flat.size] = flat
+                given[flat.size :] = 0
+                wire.to_all(given, taken)
+                wire.from_all(combined(taken.reshape(size, part), COMBINE[op]), given)
+                flat[...] = given[: flat.size]
+            if op == "avg":
+                flat /= size
 
-    def broadcast(self, array: np.ndarray[Any, Any], source: int) -> None:
+    def reduce_scatter(self, array: Array, out: Array, op: str) -> None:
+        """Part r of ``array``, which has as many equal parts as there are processes, combined, into ``out`` of rank r."""
+        wire = self._wire(f"reduce_scatter({op}) of {array.size:,} {array.dtype}", array, out)
+        flat, part = array.reshape(-1), out.reshape(-1)
+        with xp.beside(array):
+            if self.size == 1:
+                part[...] = flat
+            elif flat.size and not wire.fast(flat, part, op):
+                taken = wire.room(part.size, flat.dtype)[1]
+                wire.to_all(flat, taken)
+                part[...] = combined(taken.reshape(self.size, part.size), COMBINE[op])
+            if op == "avg":
+                part /= self.size
+
+    def broadcast(self, array: Array, source: int) -> None:
         """The array of rank ``source``, into that of all others."""
-        self.agree(f"broadcast of {array.size:,} {array.dtype} from rank {source}")
+        wire = self._wire(f"broadcast of {array.size:,} {array.dtype} from rank {source}", array)
         if self.size > 1 and array.size:
-            self.comm.Bcast(
-                [array.view(np.uint8) if array.ndim else array.reshape(1).view(np.uint8), self._byte], source
-            )
+            with xp.beside(array):
+                wire.from_one(array, source)
 
-    def share(self, source: int, *arrays: np.ndarray[Any, Any]) -> None:
+    def share(self, source: int, *arrays: Array) -> None:
         """All arrays of rank ``source``, of any layout, into those of all others, in one message."""
-        self.agree(f"broadcast of {len(arrays)} arrays from rank {source}")
-        if self.size > 1:
-            joined = np.frombuffer(bytearray().join(array.tobytes() for array in arrays), np.uint8)
-            self.comm.Bcast([joined, self._byte], source)
-            at = 0
-            for array in arrays if self.rank != source else ():
-                array[...] = joined[at : at + array.nbytes].view(array.dtype).reshape(array.shape)
-                at += array.nbytes
+        wire = self._wire(f"broadcast of {len(arrays)} arrays from rank {source}", *arrays)
+        if self.size == 1:
+            return
+        library = xp.xp_of(arrays[0])
+        with xp.beside(arrays[0]):
+            parts = [library.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
+            ends = np.cumsum([part.size + -part.size % _ALIGNED for part in parts]).tolist()
+            joined = library.zeros(ends[-1], np.uint8)
+            for part, begin in zip(parts, [0, *ends], strict=False):
+                joined[begin : begin + part.size] = part
+            wire.from_one(joined, source)
+            for array, begin in zip(arrays, [0, *ends], strict=False) if self.rank != source else ():
+                array[...] = joined[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
 
-    def gather(self, array: np.ndarray[Any, Any], out: np.ndarray[Any, Any], what: str = "") -> None:
+    def gather(self, array: Array, out: Array, what: str = "") -> None:
         """The arrays of all processes, into ``out`` of shape (processes, ...); ``what`` as in :meth:`reduce`."""
-        self.agree(f"all_gather of {array.size:,} {array.dtype}{what}")
-        if self.size == 1:
-            out[...] = array.reshape(out.shape)
-        elif array.size:
-            self.comm.Allgather([array, self._byte], [out, self._byte])
+        wire = self._wire(f"all_gather of {array.size:,} {array.dtype}{what}", array, out)
+        with xp.beside(array):
+            if self.size == 1:
+                out[...] = array.reshape(out.shape)
+            elif array.size:
+                wire.from_all(array, out)
 
-    def exchange(self, given: np.ndarray[Any, Any], taken: np.ndarray[Any, Any]) -> None:
+    def exchange(self, given: Array, taken: Array) -> None:
         """Row r of ``given`` to process r; row r of ``taken`` from it."""
-        self.agree(f"all_to_all of {given.size:,} {given.dtype}")
-        if self.size == 1:
-            taken[...] = given
-        elif given.size:
-            self.comm.Alltoall([given, self._byte], [taken, self._byte])
+        wire = self._wire(f"all_to_all of {given.size:,} {given.dtype}", given, taken)
+        with xp.beside(given):
+            if self.size == 1:
+                taken[...] = given
+            elif given.size:
+                wire.to_all(given, taken)
 
     def objects(self, value: Any) -> list[Any]:
         """One object of each process, in order of rank."""
@@ -102,7 +216,9 @@ class World:
         return list(self.comm.allgather(value))
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all, and for what was queued on their GPUs."""
+        if self.device is not None:
+            self.device.synchronize()
         self.agree("barrier")
 
     def end(self) -> None:
@@ -115,16 +231,12 @@ class World:
         with suppress(DistError):
             self.end()
 
-    def _room(self, part: int, dtype: Any) -> tuple[np.ndarray[Any, Any], ...]:
-        """Two arrays of ``part`` numbers for each process, kept for the next time."""
-        key = part, dtype.str
-        if key not in self._buffers:
-            self._buffers[key] = tuple(np.empty(part * self.size, dtype) for _ in range(2))
-        return self._buffers[key]
-
 
 _LONGEST = 96
 """Bytes of the message about what a process wants."""
+
+_ALIGNED = 16
+"""Bytes: where arrays that travel together begin, so that a GPU can read them."""
 
 
 def _said(want: str) -> str:
@@ -140,3 +252,47 @@ def found(backend: str) -> World:
     world = World(MPI.COMM_WORLD.Dup(), backend)
     atexit.register(world.leave)
     return world
+
+
+def found_on_gpus(device: Any, order: str) -> World:
+    """The processes that MPI has started, each with a GPU.
+
+    ``device``: which; by default that of the process's rank on its machine, or the only one that it sees.
+
+    Raises:
+        BackendError: no CuPy or no GPU. DistError: no NCCL or MPI; fewer GPUs than processes on a machine.
+    """
+    from kobai.cuda import collectives
+
+    collectives.needed()
+    world = found("nccl")
+    from mpi4py import MPI  # which is there by now
+
+    try:
+        index, error = collectives.gpu_of_this(device), None
+    except DistError as caught:
+        index, error = -1, str(caught)
+    seats = world.comm.allgather((error, order, MPI.Get_processor_name(), collectives.bus(index)))
+    if world.size > 1:
+        _check_seats(seats)
+    elif error is not None:
+        raise DistError(error)
+    world.device = collectives.NcclWire(world.comm, index, order)
+    return world
+
+
+def _check_seats(seats: list[tuple[str | None, str, str, str]]) -> None:
+    """DistError, the same in all processes, unless each has a GPU of its own, and all the same order of sums."""
+    for rank, (error, order, host, bus) in enumerate(seats):
+        if error is not None:
+            raise DistError(f"rank {rank}: {error}")
+        if order != seats[0][1]:
+            raise DistError(
+                f"init_process_group: expected one order in all processes; rank 0 has {seats[0][1]!r}, rank {rank} {order!r}"
+            )
+        first = next(i for i, seat in enumerate(seats) if seat[2:] == (host, bus))
+        if first != rank:
+            raise DistError(
+                f"init_process_group: expected one GPU for each process, but ranks {first} and {rank} have the same, {bus} of "
+                f"{host}; start fewer processes there, or give each its own device_id"
+            )

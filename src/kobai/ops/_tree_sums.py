@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kobai.engine.dispatch import as_written, launch, loops_run
+from kobai.engine.dispatch import HOST, as_written, engine_for, launch
 from kobai.ops._rows import launch_split
-from kobai.xp import Array
+from kobai.xp import Array, beside
 
 AT_ONCE = 4
 """Leaves that wait for each other."""
@@ -30,11 +30,12 @@ def tree_sum(parts: Sequence[Array], out: Array) -> None:
 
     There are 1, 2 or 4; or 5, of which the first is the sum of those before the others: a + ((b + c) + (d + e)).
     """
-    if loops_run(out.dtype):
+    if engine_for((*parts, out)) == HOST:
         flat = [array.reshape(-1) for array in (*parts, out)]
         launch_split(_LOOPS[len(parts)], out.size, out.size, GRAIN, *flat)
         return
-    launch(_added, *parts, out)
+    with beside(out):
+        launch(_added, *parts, out)
 
 
 def tree_into(parts: Sequence[Array], out: Array) -> None:

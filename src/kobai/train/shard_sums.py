@@ -6,7 +6,7 @@ from typing import Any
 
 from kobai.core.tensor import Tensor
 from kobai.ops._tree_sums import AT_ONCE, tree_sum
-from kobai.xp import Array, xp_of
+from kobai.xp import Array, beside, xp_of
 
 
 class Sums:
@@ -55,7 +55,8 @@ def joined(total: dict[str, Tensor]) -> tuple[list[Array], dict[str, Tensor]]:
     flats, views = [], {}
     for names in by_dtype.values():
         first = total[names[0]]._array
-        flat, at = xp_of(first).empty(sum(total[name].numel() for name in names), first.dtype), 0
+        with beside(first):
+            flat, at = xp_of(first).empty(sum(total[name].numel() for name in names), first.dtype), 0
         for name in names:
             n = total[name].numel()
             view = flat[at : at + n].reshape(total[name]._array.shape)

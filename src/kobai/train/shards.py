@@ -207,7 +207,7 @@ class Shards:
         numbers = [[_numbers(xp, part) for pair in row for part in pair] for row in found]
         rows = xp.stack([xp.concatenate([xp.zeros(0), *row]) for row in numbers])
         if self.size > 1:
-            own, rows = rows, np.empty((self.count, rows.shape[1]))
+            own, rows = rows, xp.empty((self.count, rows.shape[1]))
             streams = [(noise.generator.initial_seed(), noise.generator.counter) for noise in self.noise]
             state = fingerprint(next(self.model.parameters(), None), zlib.crc32(repr(streams).encode()))
             _world().gather(own, rows, f", {at}, target {fingerprint(target)}, state {state}")
@@ -232,9 +232,10 @@ def sharded(count: int, model: Module, metrics: Sequence[Metric]) -> Shards | No
         check_metric(metric)
     shards = Shards(count, model)
     if shards.size > 1:
-        if any(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers())):
+        if _world().device is None and any(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers())):
             raise DistError(
-                "Trainer: expected a model on the CPU, where processes exchange gradients; got one on a GPU"
+                "Trainer: expected a model on the CPU, for MPI exchanges what lies there; got one on a GPU, which needs "
+                "init_process_group('nccl')"
             )
         check_alike("Trainer", model, f"{count} shards", f"NumPy {np.__version__}", f"Numba {dispatch.numba_installed}")
         with no_grad():

@@ -32,6 +32,7 @@ from kobai.train.records import Records
 from kobai.train.shards import sharded
 from kobai.train.step import apply, reduction_of, scaler_for, step
 from kobai.utils.data import Dataset
+from kobai.xp import beside, on
 
 log = logging.getLogger("kobai")
 
@@ -184,7 +185,8 @@ class Trainer:
         try:
             self._call("on_fit_start")
             while self.epoch < epochs and self.stop_reason is None:
-                self._train_epoch(train, held)
+                with on(self.device):  # what is read and added up is arrays, which are made on the current device
+                    self._train_epoch(train, held)
             self.model.eval()
             self._call("on_fit_end")
         finally:
@@ -224,11 +226,9 @@ class Trainer:
         self.batch = batch
         inputs, target = self.unpack(batch)
         how = (self.clip_grad_norm, self.precision, self.scaler)
-        if self.shards is None:
-            args: Any = (self.model, self.optimizer, inputs, target, self.loss_fn, *how)
-        else:
-            cut = self.shards.cut(inputs, target)
-            args = (self.model, self.optimizer, *cut[1:], self.loss_fn, *how, self.shards, cut[0])
+        cut = None if self.shards is None else self.shards.cut(inputs, target)
+        data, more = ((inputs, target), ()) if cut is None else (cut[1:], (self.shards, cut[0]))
+        args = (self.model, self.optimizer, *data, self.loss_fn, *how, *more)
         heard: list[Averaged] = []
         listening = listener.set(heard)
         try:
@@ -238,11 +238,8 @@ class Trainer:
         if heard:  # a replay calls no loss function; what was said when it was recorded holds
             self._heed(heard, target)
         self._advance()
-        if self.shards is None:
-            self._measure(output, target, loss)
-        else:
-            self.take_loss(self.loss, loss, target)
-            self.shards.measure(self.metrics, output, cut, target, f"batch {self.epoch + 1}.{self.position + 1}")
+        with beside(loss._array):
+            self._measure(output, target, loss, cut)
         return loss if lasting else loss.clone()
 
     def apply_gradients(self) -> None:
@@ -289,12 +286,12 @@ class Trainer:
         device = self.device
         for metric in (self.loss, *self.metrics):
             metric.reset()
-        with evaluating(self.model):
+        with evaluating(self.model), on(device):
             for batch in batches:
                 inputs, target = self.unpack(batch)
                 output = self.model(*inputs)
                 self._measure(output, target, self.listened_loss(output, target))
-        found, seen = read([self.loss, *self.metrics]), self.loss.total is not None
+            found, seen = read([self.loss, *self.metrics]), self.loss.total is not None
         for metric, state in zip((self.loss, *self.metrics), kept, strict=True):
             metric.load_state_dict(state, device)
         if not seen:
@@ -333,9 +330,11 @@ class Trainer:
             for metric in self.metrics:
                 metric.heed(said)
 
-    def _measure(self, output: Tensor, target: Tensor, loss: Tensor) -> None:
+    def _measure(self, output: Any, target: Tensor, loss: Tensor, cut: Any = None) -> None:
         self.take_loss(self.loss, loss, target)
-        for metric in self.metrics:
+        if self.shards is not None and cut is not None:
+            self.shards.measure(self.metrics, output, cut, target, f"batch {self.epoch + 1}.{self.position + 1}")
+        for metric in self.metrics if cut is None else ():
             metric.update(output, target)
 
     def take_loss(self, mean: Loss, loss: Tensor, target: Any) -> None:
