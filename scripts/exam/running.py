@@ -68,8 +68,11 @@ def marked(question: Question, findings: list[Any]) -> str:
 # --- cures --------------------------------------------------------------------------------------------------------------
 
 
-def trained_loss(case: Situation, patient: Patient, seed: int) -> float:
-    """What the fresh samples cost after some steps of training, or after the epochs of the situation with its schedule."""
+def trained_loss(case: Situation, patient: Patient, seed: int, judge: Any = None) -> float:
+    """What the fresh samples cost after some steps of training, or after the epochs of the situation with its schedule.
+
+    They are judged by the situation's score, or else by ``judge``, or by the loss function that the net was trained with.
+    """
     kobai.manual_seed(seed)
     loss_fn = patient.loss_fn or case.loss_fn
     model, optimizer = patient.model.train(), patient.optimizer
@@ -95,7 +98,7 @@ def trained_loss(case: Situation, patient: Patient, seed: int) -> float:
             optimizer.step()
     *inputs, target = case.held
     with kobai.no_grad():
-        value = float((case.score or loss_fn)(model.eval()(*inputs), target).item())
+        value = float((case.score or judge or loss_fn)(model.eval()(*inputs), target).item())
     return value if math.isfinite(value) else math.inf
 
 
@@ -127,26 +130,38 @@ def cures_tried(question: Question, seed: int, findings: list[Any]) -> list[dict
     """Each cure that is offered, on a situation drawn again from the same seed: alone, and else on top of those before it."""
     wanted = [finding.cure for finding in findings if offered(finding)]
     names = [finding.disease for finding in findings if offered(finding)]
-    loss = functools.cache(lambda *which: _cured(question, seed, [wanted[i] for i in which]))
+
+    @functools.cache
+    def loss(which: tuple[int, ...], judge: tuple[int, ...]) -> float:
+        return _cured(question, seed, [wanted[i] for i in which], [wanted[i] for i in judge])
+
     floor = 0.01 if wanted and question.make(seed).score in SHARES else 0.0
     tried = []
     for i, name in enumerate(names):
         pairs = [((), (i,)), (tuple(range(i)), tuple(range(i + 1)))][: 1 + (i > 0)]
         for before, after in pairs:
-            what = effect(loss(*before), loss(*after), floor)
+            lost, left = loss(before, after), loss(after, after)
+            what = effect(lost, left, floor)
             if what == "helps" or (before, after) == pairs[-1]:
-                tried.append({"disease": name, "before": loss(*before), "after": loss(*after), "effect": what})
+                tried.append({"disease": name, "before": lost, "after": left, "effect": what})
                 break
     return tried
 
 
-def _cured(question: Question, seed: int, cures: list[Any]) -> float:
-    """What fresh samples cost after training with these cures."""
+def _cured(question: Question, seed: int, cures: list[Any], judge: list[Any]) -> float:
+    """What fresh samples cost after training with these cures, by the loss function that the cures in ``judge`` leave.
+
+    A net that was trained with the wrong loss is judged by the right one: two loss functions cannot be compared.
+    """
     case = question.make(seed)
     patient = Patient(case.model, case.optimizer, case.clip)
     for cure in cures:
         cure.apply(patient)
-    return trained_loss(case, patient, seed)
+    other = question.make(seed)
+    right = Patient(other.model, other.optimizer, other.clip)
+    for cure in judge:
+        cure.apply(right)
+    return trained_loss(case, patient, seed, right.loss_fn)
 
 
 # --- one question -------------------------------------------------------------------------------------------------------

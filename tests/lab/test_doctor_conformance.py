@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 import pytest
-from rule_examples import CURES, EXAMPLES
+from data_examples import CURES as OF_DATA, EXAMPLES as ON_DATA, TARGETS
+from rule_examples import CURES as OF_NETS, EXAMPLES as ON_NETS
 from small_nets import batch
 
 import kobai
@@ -15,7 +16,10 @@ from kobai.lab.doctor import cures
 from kobai.lab.doctor.cures import Patient
 from kobai.lab.doctor.diseases import DISEASES, RULES, Rule
 from kobai.lab.doctor.judging import judge
+from kobai.nn import functional as F
 from kobai.train import mlp
+
+CURES, EXAMPLES = OF_NETS | OF_DATA, ON_NETS | ON_DATA
 
 
 def name_of(rule: Rule) -> str:
@@ -23,8 +27,8 @@ def name_of(rule: Rule) -> str:
 
 
 def test_every_rule_and_every_cure_is_examined() -> None:
-    assert {name_of(rule) for rule in RULES} == EXAMPLES.keys(), "a rule needs its line in tests/lab/rule_examples.py"
-    assert cures.CURES.keys() == CURES.keys(), "a cure needs its line in tests/lab/rule_examples.py"
+    assert {name_of(rule) for rule in RULES} == EXAMPLES.keys(), "a rule needs its line in tests/lab/*_examples.py"
+    assert cures.CURES.keys() == CURES.keys(), "a cure needs its line in tests/lab/*_examples.py"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=name_of)
@@ -59,6 +63,10 @@ def squared(y: Any, t: Any) -> Any:
     return ((y - t) ** 2).mean()
 
 
+def smoothed(y: Any, t: Any) -> Any:
+    return F.cross_entropy(y, t, label_smoothing=0.5)
+
+
 def state(model: nn.Module, optimizer: Any, x: Any, loss_fn: Any, t: Any) -> dict[str, Any]:
     """What a cure may change: outputs for x, running averages, parameters that are trained, options, the loss."""
     kobai.manual_seed(2)
@@ -86,20 +94,24 @@ def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
     optimizer, x = kobai.optim.SGD(held, lr=0.5, maximize=name == "descend"), 3 * batch()[0] + 1
     if name == "append_end":  # to a tensor
         model = model[:-1]
+    if name == "channels_first":  # which are flattened then
+        x = x.reshape(len(x), 2, 2, 5)
     t = kobai.rand(len(x), 1, 5) if name == "same_shape" else kobai.rand(len(x), 4 if name == "append_end" else 5)
+    t = TARGETS.get(name, t)
+    own = squared if t.is_floating_point() else smoothed
     patient = Patient(*copy.deepcopy((model, optimizer)))
-    cure, before = cures.CURES[name](*CURES[name](x)), state(model, optimizer, x, squared, t)
+    cure, before = cures.CURES[name](*CURES[name](x)), state(model, optimizer, x, own, t)
     assert cure.name == name
     if name == "clip_gradients":
         (1000 * model(x)[0].sum()).backward()
-    names: dict[str, Any] = {"kobai": kobai, "nn": nn, "model": model, "optimizer": optimizer, "x": x, "t": t}
-    names["loss_fn"] = squared
+    names: dict[str, Any] = {"kobai": kobai, "nn": nn, "F": F, "model": model, "optimizer": optimizer, "x": x, "t": t}
+    names["loss_fn"] = own
     kobai.manual_seed(1)
     exec(cure.code, names)
     kobai.manual_seed(1)
     cure.apply(patient)
     after = state(names["model"], names["optimizer"], names["x"], names["loss_fn"], names["t"])
-    assert after == state(patient.model, patient.optimizer, x, patient.loss_fn or squared, t)
+    assert after == state(patient.model, patient.optimizer, x, patient.loss_fn or own, t)
     if name == "clip_gradients":
         norm = sum(float((p.grad**2).sum().item()) for p in model.parameters() if p.grad is not None) ** 0.5
         assert norm == pytest.approx(1.0, rel=1e-3)

@@ -24,6 +24,7 @@ from kobai.random import default_generator, manual_seed
 from kobai.train.batches import device_of
 from kobai.train.step import computing
 from kobai.train.trainer import Trainer
+from kobai.xp import to_host
 
 USUAL_RATE = 0.1
 """Learning rate of the gradient descent that stands in for a missing optimiser; it is not judged."""
@@ -270,9 +271,24 @@ def _parted(case: Case) -> tuple[list[Any], list[Any]]:
     n = len(case.batch[0])
     if n < APART or any(len(part) != n for part in case.batch):
         return [case.batch], []
-    kept = [i for i in range(n) if i % 4 != 3]
-    fitted, held = tuple(part[kept] for part in case.batch), tuple(part[3::4] for part in case.batch)
+    order = _in_turn(case.batch[-1])
+    kept, left = sorted(order[i] for i in range(n) if i % 4 != 3), sorted(order[3::4])
+    fitted, held = tuple(part[kept] for part in case.batch), tuple(part[left] for part in case.batch)
     return ([fitted], [held]) if taken(case, (fitted, held)) else ([case.batch], [])
+
+
+def _in_turn(target: Any) -> list[int]:
+    """The places of the samples, of which every fourth is held out; by class where a rare one would be on one side alone."""
+    n = len(target)
+    order = list(range(n))
+    if not isinstance(target, Tensor) or target.numel() != n:
+        return order
+    values = to_host(target.detach().array).reshape(-1)
+    classes, own, counts = np.unique(values, return_inverse=True, return_counts=True)
+    held = np.bincount(own[3::4], minlength=len(classes))
+    if len(classes) > n // 4 or not ((counts >= 4) & ((held == 0) | (held == counts))).any():
+        return order
+    return [int(i) for i in np.argsort(own, kind="stable")]
 
 
 def taken(case: Case, batches: Sequence[Any]) -> bool:

@@ -10,7 +10,12 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure, standardise_inputs
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.counted import balancing
+from kobai.lab.doctor.rules.ends import untouched
+from kobai.lab.doctor.rules.neighbours import Numbers
+from kobai.lab.doctor.rules.pulls import counted
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import undisturbed
 from kobai.xp import to_host
 
 LOSSES = ("mixed-targets", "constant-loss", "no-least-loss", "bounded-scores")
@@ -76,7 +81,7 @@ INPUT_SCALE = Disease(
     "grows as the square of its input, and with it the greatest stable learning rate shrinks; a mean m beside a "
     "spread s makes the condition number at least n m²/s² for n inputs.",
     "LeCun, Bottou, Orr, Müller, Efficient BackProp, 1998, sections 4.3 and 5.3",
-    ("non-finite", "no-signal"),
+    ("non-finite", "no-signal", "missing-as-number", "other-units", "samples-of-two-scales"),
     looks=True,
 )
 TARGET_SCALE = Disease(
@@ -218,6 +223,9 @@ def rare_class(view: View) -> Finding | None:
     rare = counts[least] / n < limit and (counts[least] - n * limit) / math.sqrt(n * limit) < RARE_SURE
     if not (mostly or rare):
         return None
+    own, weighed = _weighed(view)
+    if weighed is not None and len(weighed) == len(counts) and weighed[most] <= MOSTLY and weighed[least] >= limit:
+        return None  # the loss makes up for it
     evidence = [
         Evidence(f"samples of class {most}, of {n}", share, MOSTLY, True, True, "warning"),
         Evidence(f"samples of class {least}, of {n}", counts[least] / n, limit, False, True, "warning"),
@@ -227,7 +235,8 @@ def rare_class(view: View) -> Finding | None:
         *[each for each, said in zip(evidence, (mostly, rare), strict=True) if said],
         cause=f"Always to answer {most} is right for {share:.0%} of the samples, and class {least} with {counts[least]} of {n} "
         "samples hardly counts in the mean loss: look at the recall of each class, not at accuracy.",
-        cure=Cure(
+        cure=own
+        or Cure(
             "ones = t.sum().clamp(min=1)  # of the training targets, 0 and 1\n"
             "loss_fn = nn.BCEWithLogitsLoss(pos_weight=(t.numel() - ones) / ones)  # a rare sample counts more"
             if two
@@ -235,6 +244,17 @@ def rare_class(view: View) -> Finding | None:
             "loss_fn = nn.CrossEntropyLoss(weight=len(t) / (len(count) * count.float()))  # a rare sample counts more"
         ),
     )
+
+
+def _weighed(view: View) -> tuple[Cure | None, Numbers | None]:
+    """Weights that make up for rare classes, and the part of the loss that each class makes, if these can be told."""
+    if view.ledger is None:
+        return None, None
+    with undisturbed(), untouched(view.model):
+        seen = counted(view)
+        if seen is None or seen.kind == "numbers" or not seen.pull.sum() > 0:
+            return None, None
+        return balancing(seen), np.bincount(seen.classes, seen.pull, seen.count) / seen.pull.sum()
 
 
 def input_scale(view: View) -> Finding | None:

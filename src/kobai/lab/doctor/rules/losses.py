@@ -136,7 +136,7 @@ def mixed_targets(view: View) -> Finding | None:
             other = t.clone()
             other[i] = t[j]
             same, changed = t.reshape(y.shape), other.reshape(y.shape)
-        slopes = [_slope(end, y, target) for target in (t, other, same, changed)]
+        slopes = [slope_of(end, y, target) for target in (t, other, same, changed)]
         if any(slope is None for slope in slopes):
             return None
         before, after, alone, then = (slope for slope in slopes if slope is not None)
@@ -164,7 +164,7 @@ def _others(before: Tensor, after: Tensor, i: int) -> float:
         return float(((rows.sum() - rows[i]) / (len(rows) - 1)).item())
 
 
-def _slope(end: End, y: Tensor, target: Any) -> Tensor | None:
+def slope_of(end: End, y: Tensor, target: Any) -> Tensor | None:
     """The loss's gradient by the outputs; None if it refuses them."""
     with enable_grad():
         leaf = y.detach().requires_grad_(True)
@@ -199,8 +199,8 @@ def _of_no_logarithms(view: View, end: End, y: Tensor, truth: Tensor) -> Finding
     """−y of the true class, where y is no logarithm of a probability."""
     if y.ndim < 2 or y.shape[1] < 2 or not bool(((truth.sum(1) - 1).abs() < NORMED).all().item()):
         return None
-    slope = _slope(end, y, end.target)
-    again = _slope(end, y + ops.rand_like(y), end.target)
+    slope = slope_of(end, y, end.target)
+    again = slope_of(end, y + ops.rand_like(y), end.target)
     if slope is None or again is None:
         return None
     with no_grad():

@@ -41,7 +41,10 @@ UNRELATED = Disease(
     "targets. A relation so faint, or so intricate, that neither sees it in so few samples looks the same.",
     "Zhang, Bengio, Hardt, Recht, Vinyals, Understanding deep learning requires rethinking generalization, 2017; Cover "
     "and Hart 1967",
-    ("non-finite", "wrong-labels", "no-signal", "few-samples", "signal-lost"),
+    (
+        *("non-finite", "wrong-labels", "no-signal", "few-samples", "signal-lost"),
+        *("masks-turned", "targets-out-of-step", "axes-in-another-order", "rare-class"),
+    ),
     fact=True,
 )
 
