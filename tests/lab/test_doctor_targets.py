@@ -15,6 +15,7 @@ from kobai.lab import diagnose
 from kobai.lab.doctor.diseases import DISEASES
 from kobai.lab.doctor.rules import columns, counted, leaks, pairs
 from kobai.lab.doctor.rules.data import rare_class
+from kobai.lab.doctor.rules.validation import prepared_otherwise
 from kobai.nn import functional as F
 
 # --- what the loss counts
@@ -45,6 +46,21 @@ def test_padding_is_what_the_gradient_says() -> None:
     assert found is not None
     assert found.cure.code == "loss_fn = lambda y, t: F.cross_entropy(y.reshape(-1, 5), t.reshape(-1), ignore_index=0)"
     assert "ignore_index" in found.cause
+
+
+def test_padding_of_the_words_that_follow() -> None:
+    """The targets' padding begins a place before that of the inputs."""
+    kobai.manual_seed(0)
+    length = kobai.from_numpy(np.random.default_rng(0).integers(3, 6, (90, 1)))
+    words = kobai.where(kobai.arange(17).reshape(1, -1) < length, 1 + kobai.randint(9, (90, 17)), 0)
+    loss_fn = lambda y, t: F.cross_entropy(y.reshape(-1, 10), t.reshape(-1))  # noqa: E731
+    model = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 10))
+    assert counted.padding_counted(seen(model, (words[:, :-1], words[:, 1:]), loss_fn)) is not None
+    assert (
+        counted.padding_counted(seen(model, ((words[:, :-1] + 1) % 10, (words[:, 1:] + 1) % 10), loss_fn)) is not None
+    )
+    whole = 1 + kobai.randint(8, (90, 17))
+    assert counted.padding_counted(seen(model, (whole[:, :-1], whole[:, 1:]), loss_fn)) is None
 
 
 def test_many_zeros_among_the_targets_are_no_padding() -> None:
@@ -205,6 +221,14 @@ def test_windows_that_were_shuffled_before_the_split(kind: str) -> None:
     assert leaks.windows_overlap(view(np.r_[np.arange(400), np.arange(380, 500)])) is None  # they touch
 
 
+def test_a_series_that_drifts_is_not_prepared_otherwise() -> None:
+    drifting = np.cumsum(np.random.default_rng(5).normal(0.3, 1, 900)) / 40
+    order = np.arange(800)
+    assert prepared_otherwise(cut(drifting, order)) is None
+    scaled = np.where(np.arange(900) < 420, drifting, 30 * drifting)
+    assert prepared_otherwise(cut(scaled, np.r_[np.arange(400), np.arange(400, 420), np.arange(430, 520)])) is not None
+
+
 def test_copies_with_small_changes_on_both_sides() -> None:
     x, t = kobai.data.digits().train.tensors
     for copies, ill in ((x[:200].flip(-1), True), (x[:200] * 0.9 + 0.03, True), (x[600:800], False)):
@@ -293,6 +317,15 @@ def test_what_stands_for_a_missing_value_is_filled_in_and_helps() -> None:
     names = {"x": x, "kobai": kobai}
     exec(finding.cure.code, names)
     assert float(names["x"].min().item()) > -10
+
+
+@pytest.mark.parametrize("ill", [True, False])
+def test_a_loader_in_order_of_class_whose_first_batch_looks_well(ill: bool) -> None:
+    order = T.argsort() if ill else kobai.arange(300)
+    x, t = X[order], T[order]
+    parts = [(x[i : i + 30], t[i : i + 30]) for i in range(0, 300, 30)]
+    found = diagnose(nn.Linear(20, 4), (X[:32], T[:32]), data=parts, quick=True)
+    assert ("unshuffled" in [finding.disease for finding in found.findings]) == ill
 
 
 def test_labels_from_one_where_outputs_are_left_over() -> None:

@@ -38,6 +38,7 @@ MADE_UP = 0.1
 """A normalised first stage with this much signal has made up for the scale of the inputs."""
 TARGET_LARGE, TARGET_REACHED = 10.0, 0.1
 MANY, MOSTLY, RARE, RARE_SURE = 50, 0.9, 0.1, -3.0
+BATCHES = 6
 IN_ORDER = -5.0
 """Standard deviations: one shuffled batch in three million has so few changes of label."""
 
@@ -64,7 +65,8 @@ UNSHUFFLED = Disease(
     "unshuffled",
     "samples in order of class",
     f"a batch that lacks classes, in which neighbours differ so seldom that chance is {-IN_ORDER:g} standard "
-    "deviations away",
+    f"deviations away; or {BATCHES} or more batches, of which most lack half of the classes, and whose classes differ by "
+    f"more than {-IN_ORDER:g} standard deviations of chance",
     "Each batch's gradient is that of its few classes, and the net forgets the others meanwhile. A batch that is "
     "ordered and holds all classes is harmless.",
     "LeCun et al. 1998, section 4.2; test of runs: Wald and Wolfowitz 1940, Barton and David, Biometrika 1957",
@@ -171,7 +173,8 @@ def wrong_labels(view: View) -> Finding | None:
 
 
 def unshuffled(view: View) -> Finding | None:
-    """Labels that come in order, in batches that lack classes: neighbours differ far more rarely than by chance.
+    """Labels that come in order, in batches that lack classes: neighbours differ far more rarely than by chance, or batches
+    from each other far more.
 
     Of n labels, nₖ of each class, in random order, neighbours differ R times, with (Barton and David 1957, k classes):
 
@@ -184,7 +187,7 @@ def unshuffled(view: View) -> Finding | None:
     labels = to_host(view.target.array)
     _, counts = np.unique(labels, return_counts=True)
     if not 2 <= len(counts) < classes:
-        return None
+        return _batches_apart(view, classes)
     n, squares, cubes = float(len(labels)), float((counts**2).sum()), float((counts**3).sum())
     expected = n - squares / n
     variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n**2 * (n - 1))
@@ -193,12 +196,38 @@ def unshuffled(view: View) -> Finding | None:
         return None
     deviations = (changes - expected) / math.sqrt(variance)
     if deviations >= IN_ORDER:
-        return None
+        return _batches_apart(view, classes)
     what = f"changes of label along the batch, {expected:.0f} by chance: in standard deviations from that"
     return UNSHUFFLED.found(
         Evidence(what, deviations, IN_ORDER, False),
         Evidence("classes in the batch", len(counts), classes, False),
         cause="The samples come in order of their class, so that each batch shows few classes and the net forgets the others.",
+        cure=Cure("loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)"),
+    )
+
+
+def _batches_apart(view: View, classes: int) -> Finding | None:
+    """Batches of different classes: χ² of their counts, which has the mean d and the variance 2d for d degrees of freedom."""
+    batches = [to_host(batch[-1].array).reshape(-1) for batch in view.seen]
+    if len(batches) < BATCHES:
+        return None
+    rows = [np.bincount(t[(t >= 0) & (t < classes)].astype(np.int64), minlength=classes) for t in batches]
+    counts = np.stack(rows)
+    counts = counts[:, counts.sum(0) > 0]
+    total, kinds = int(counts.sum()), counts.shape[1]
+    lacking = float(((counts > 0).sum(1) <= kinds / 2).mean())
+    if kinds < 2 or total < FEW * len(batches) or not lacking > 0.5:
+        return None
+    expected = counts.sum(1, keepdims=True) * counts.sum(0) / total
+    free = (len(batches) - 1) * (kinds - 1)
+    apart = (float(((counts - expected) ** 2 / np.maximum(expected, 1e-12)).sum()) - free) / math.sqrt(2 * free)
+    if not apart > -IN_ORDER:
+        return None
+    return UNSHUFFLED.found(
+        Evidence("differences of classes between batches, in standard deviations from chance", apart, -IN_ORDER, True),
+        Evidence(f"batches that lack half of the {kinds} classes, of {len(batches)}", lacking, 0.5, True, True),
+        cause="The loader gives the samples in order of their class, one batch of few classes after the other, and the net "
+        "forgets each while it is shown the next.",
         cure=Cure("loader = kobai.utils.data.DataLoader(data, batch_size=64, shuffle=True)"),
     )
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.neighbours import Numbers, gathered
 from kobai.lab.doctor.rules.validation import FEWEST, seen_in_training, sides
 from kobai.lab.doctor.rules.view import View
-from kobai.xp import to_host
+from kobai.lab.doctor.rules.windows import PIECE, VALUES, among, series
 
 ENOUGH, COLUMNS, WIDEST, FEW = 50, 3, 4096, 5
 OWN_VALUE, APART, MANY_COLUMNS = 1e-6, 1.0, 0.25
 REST, NEARLY, OTHERS = 1e-5, 1e-3, 0.5
 SUM_REST, SUM_OF, SUM_AMONG = 1e-9, 3, 6
-OVERLAPPING, ONE_WAY, SHIFTS, DISTINCT, VALUES = 0.05, 0.2, 32, 0.5, 6
-NEAR, NEIGHBOURS, NEAR_SHARE = 0.33, 20, 0.1
+OVERLAPPING, ONE_WAY, SHIFTS = 0.05, 0.2, 32
+NEAR, NEIGHBOURS, NEAR_SHARE, FEATURES = 0.33, 20, 0.1, 512
 
 TARGET_IN_INPUTS = Disease(
     "target-in-inputs",
@@ -40,9 +37,9 @@ TARGET_IN_INPUTS = Disease(
 WINDOWS_OVERLAP = Disease(
     "windows-overlap",
     "validation windows overlap with training windows of the same series",
-    f"of {FEWEST} or more validation samples more than {OVERLAPPING:.0%} begin with the numbers that a training sample ends "
-    f"with, or end with those that one begins with, apart from offset and scale; and of both kinds there are at least "
-    f"{ONE_WAY:g} as many as of the other: a split in order of time has one of them alone",
+    f"of {FEWEST} or more validation samples more than {OVERLAPPING:.0%} begin with numbers ({PIECE} steps, or half a window) "
+    f"that stand further on in a training sample, or hold those that one begins with, apart from offset and scale; and of both "
+    f"kinds there are at least {ONE_WAY:g} as many as of the other: a split in order of time has one of them alone",
     "Windows of one series that overlap hold the same measurements. Shuffled before the split, most of what a validation "
     "window holds, and its target, has been seen in training.",
     "Cerqueira, Torgo, Mozetič, Evaluating time series forecasting models, 2020; Hyndman and Athanasopoulos, section 5.8",
@@ -198,18 +195,20 @@ def _of_sums(x: Numbers, t: Numbers) -> tuple[list[int], Evidence, str] | None:
 
 
 def windows_overlap(view: View) -> Finding | None:
-    """Ends of training windows among the beginnings of validation windows, and the reverse."""
-    ours, theirs = _series(view.seen), _series(view.validation)
+    """Beginnings of validation windows inside of training windows, and the reverse."""
+    ours, theirs = series(view.seen), series(view.validation)
     if ours is None or theirs is None or len(theirs) < FEWEST or ours.shape[1:] != theirs.shape[1:]:
         return None
     found: list[Numbers] = []
     for a, b in ((ours, theirs), (ours.swapaxes(1, 2), theirs.swapaxes(1, 2))):
-        if a.shape[1] * a.shape[2] < VALUES or a.shape[1] < 4:
+        length = min(a.shape[1] // 2, PIECE)
+        if length * a.shape[2] < VALUES or length < 2:
             continue
         later, earlier = np.zeros(len(b), bool), np.zeros(len(b), bool)
-        for shift in range(1, min(SHIFTS, a.shape[1] // 2) + 1):
-            later |= _among(b[:, :-shift], a[:, shift:])
-            earlier |= _among(b[:, shift:], a[:, :-shift])
+        for shift in range(1, min(SHIFTS, a.shape[1] - length) + 1):
+            there = slice(shift, shift + length)
+            later |= among(b[:, :length], a[:, there])
+            earlier |= among(b[:, there], a[:, :length])
         found.append(np.stack([later, earlier]))
     if not found:
         return None
@@ -233,40 +232,6 @@ def windows_overlap(view: View) -> Finding | None:
     )  # fmt: skip
 
 
-def _series(batches: Sequence[Any]) -> Numbers | None:
-    """At most 512 samples as (N, L, features) numbers; None if they cannot be series."""
-    parts, count = [], 0
-    for first, *_ in batches:
-        if not isinstance(first, Tensor) or first.ndim not in (2, 3) or not first.is_floating_point():
-            return None
-        parts.append(to_host(first.detach().array).reshape(len(first), first.shape[1], -1))
-        count += len(first)
-        if count >= 512:
-            break
-    if not parts or len({part.shape[1:] for part in parts}) > 1:
-        return None
-    x = np.concatenate(parts)[:512].astype(np.float64)
-    if not np.isfinite(x).all():
-        return None
-    flat = np.sort(x.reshape(len(x), -1), 1)
-    distinct = ((np.diff(flat) > 0).sum(1) + 1) / flat.shape[1]
-    kept: Numbers = x[distinct > DISTINCT]  # few values repeat by chance
-    return kept if len(kept) > DISTINCT * len(x) else None
-
-
-def _among(rows: Numbers, others: Numbers) -> Numbers:
-    """Which rows are among others, apart from offset and scale."""
-    known = set(_keys(others))
-    return np.array([key in known for key in _keys(rows)])
-
-
-def _keys(rows: Numbers) -> Iterator[bytes]:
-    flat = rows.reshape(len(rows), -1)
-    flat = flat - flat.mean(1, keepdims=True)
-    flat = flat / np.maximum(flat.std(1, keepdims=True), 1e-12)
-    return (row.tobytes() for row in np.round(flat * 500).astype(np.int32))
-
-
 def near_duplicates(view: View) -> Finding | None:
     """Validation samples whose nearest training sample is far nearer than those after it."""
     both = sides(view)
@@ -274,14 +239,15 @@ def near_duplicates(view: View) -> Finding | None:
         return None
     if not np.isfinite(both.x).all() or not np.isfinite(both.held_x).all():
         return None
+    step = -(-both.x.shape[1] // FEATURES)  # of many pixels some will do
     spread = both.x.std(0)
     scale = np.maximum(spread, max(float(np.sqrt((spread**2).mean())), 1e-12))  # what hardly varies is not blown up
     a, mean = both.x / scale, both.x.mean(0) / scale
-    first, later, dimension = _distances(both.held_x / scale - mean, a - mean)
+    first, later, dimension = _distances((both.held_x / scale - mean)[:, ::step], (a - mean)[:, ::step])
     x = view.inputs[0]
     if x.ndim == 4 and x.shape[-1] > 2:
         turned = both.held_x.reshape(len(both.held_x), *x.shape[1:])[..., ::-1].reshape(len(both.held_x), -1)
-        first = np.minimum(first, _distances(turned / scale - mean, a - mean)[0])
+        first = np.minimum(first, _distances((turned / scale - mean)[:, ::step], (a - mean)[:, ::step])[0])
     near = float(((first < NEAR * later) & (first > 1e-6 * later)).mean())
     by_chance = 1 - (1 - NEAR**dimension) ** (NEIGHBOURS - 1)
     limit = NEAR_SHARE + 3 * by_chance

@@ -12,6 +12,7 @@ from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.rules.neighbours import SURE, beyond_chance, gathered, nearest
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.rules.windows import of_one_series
 
 Numbers: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -27,7 +28,8 @@ PREPARED_OTHERWISE = Disease(
     "validation data are prepared otherwise than training data",
     f"of {FEWEST} or more samples on each side, features whose mean differs by more than {SHIFTED_SOME:g} standard deviations "
     f"in root mean square, after what chance adds is taken off ({SHIFTED:g}: an error), or whose standard deviation is more "
-    f"than {WIDER_SOME:g} times as large or small in the median ({WIDER:g}: an error)",
+    f"than {WIDER_SOME:g} times as large or small in the median ({WIDER:g}: an error); of windows of one series without the "
+    "mean of each, which drifts",
     "A net knows only inputs like those that it was trained on. Whatever is done to the training inputs – a division, a "
     "mean taken off, an order of axes or channels – must be done to all others, with the same numbers.",
     "Hastie, Tibshirani, Friedman, The elements of statistical learning, section 7.10.2; Sculley et al., Hidden "
@@ -80,6 +82,9 @@ def prepared_otherwise(view: View) -> Finding | None:
     both = sides(view)
     if both is None or min(len(both.x), len(both.held_x)) < FEWEST or view.whole_numbers:
         return None
+    if of_one_series(view.seen):  # whose level drifts from one part to the next, by itself
+        centred = [part - part.mean(1, keepdims=True) for part in (both.x, both.held_x)]
+        both = Sides(centred[0], both.t, centred[1], both.held_t)
     spread, held = both.x.std(0), both.held_x.std(0)
     typical = float(np.sqrt((spread**2).mean()))
     if not typical > 0 or not np.isfinite(both.held_x).all() or not np.isfinite(both.x).all():
