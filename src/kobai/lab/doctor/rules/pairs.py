@@ -91,8 +91,8 @@ def masks_turned(view: View) -> Finding | None:
     return MASKS_TURNED.found(
         Evidence("pairs that agree better if the target is turned or flipped", others, SOME, True, True),
         cause=f"What an image says of its mask correlates with it by {own.mean():.2f}, and by {best.mean():.2f} if the masks "
-        f"may be turned and flipped ({chance:.2f} with masks of other images): images and targets do not belong together pixel "
-        f"by pixel, {how}.",
+        f"may be turned and flipped ({chance:.2f} with masks of other images), {how}: a mismatch of images and masks, in "
+        "which the label of a pixel belongs to another one.",
         cure=Cure(
             "both = kobai.cat([x, t.reshape(len(t), -1, *x.shape[2:]).float()], 1)  # augment image and mask as one\n"
             "if kobai.rand(1).item() < 0.5:\n"
