@@ -177,6 +177,11 @@ def test_a_column_that_is_a_function_of_the_target(column: Any, leaks_it: bool) 
         assert "leak" in found.cause
 
 
+def test_a_column_that_is_the_whole_task_is_no_leak() -> None:
+    assert leaks.target_in_inputs(regression(X, X[:, 3])) is None
+    assert leaks.target_in_inputs(regression(X, X[:, 3] - 2 * X[:, 5])) is None
+
+
 def test_a_label_in_a_column_and_a_label_that_is_easy() -> None:
     noisy = (T == 1).float() + 3 * (T == 2).float() + 5 * (T == 3).float() + 0.05 * kobai.randn(300)
     assert leaks.target_in_inputs(of(kobai.cat([X, noisy.reshape(-1, 1)], 1))) is not None

@@ -8,7 +8,7 @@ import numpy as np
 
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
-from kobai.lab.doctor.rules.neighbours import Numbers, gathered
+from kobai.lab.doctor.rules.neighbours import SURE, Numbers, beyond_chance, gathered, nearest
 from kobai.lab.doctor.rules.validation import FEWEST, seen_in_training, sides
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.rules.windows import PIECE, VALUES, among, series
@@ -27,7 +27,8 @@ TARGET_IN_INPUTS = Disease(
     f"the classes farther apart than {APART:g} times what they span within a class, where no other column parts them; for "
     f"numbers a column that leaves less than {REST:g} of the target's variance ({NEARLY:g} if each other one leaves more than "
     f"{OTHERS:g}), or orders the samples exactly as the target does; or the exact sum of two or three of {SUM_AMONG} or more "
-    f"columns. Not where more than {MANY_COLUMNS:.0%} of the columns are so",
+    f"columns. Not where more than {MANY_COLUMNS:.0%} of the columns are so, "
+    f"nor where the nearest neighbours by the other columns do not tell the target ({SURE:g} standard deviations)",
     "What is known only together with the target is not there when the net is used. It then learns to copy that column and "
     "nothing else, and validation looks perfect too.",
     "Kaufman, Rosset, Perlich, Stitelman, Leakage in data mining, 2012; Kapoor and Narayanan, Patterns 2023",
@@ -90,6 +91,11 @@ def target_in_inputs(view: View) -> Finding | None:
     places, evidence, how = found
     if len(places) > max(1.0, MANY_COLUMNS * varying.sum()):
         return None
+    rest = np.delete(x, places, 1)
+    known = both[1][:, 0] if view.classes is not None else both[1]
+    near = nearest(rest, rest, alone=True, count=5)
+    if not np.ptp(rest, axis=0).any() or not beyond_chance(known, known, near).deviations > SURE:
+        return None  # where nothing else tells the target, that column is the task
     named = ", ".join(map(str, places[:5]))
     several = len(places) > 1
     return TARGET_IN_INPUTS.found(
