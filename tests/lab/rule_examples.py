@@ -350,6 +350,7 @@ CURES = {
     "orthogonal": lambda x: (["6"],),
     "group_norm": lambda x: ([("6", 4)],),
     "average_anew": lambda x: ([x],),
+    "train_again": lambda x: (True,),
     "without": lambda x: (["2", "4"],),
     "unfreeze": lambda x: (["1"],),
     "register": lambda x: ([("", "extra", "Parameter")],),

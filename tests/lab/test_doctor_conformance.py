@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from data_examples import CURES as OF_DATA, EXAMPLES as ON_DATA, TARGETS
 from rule_examples import CURES as OF_NETS, EXAMPLES as ON_NETS
+from rule_examples_modes import EXAMPLES as ON_MODES
 from small_nets import batch
 
 import kobai
@@ -19,7 +20,7 @@ from kobai.lab.doctor.judging import judge
 from kobai.nn import functional as F
 from kobai.train import mlp
 
-CURES, EXAMPLES = OF_NETS | OF_DATA, ON_NETS | ON_DATA
+CURES, EXAMPLES = OF_NETS | OF_DATA, ON_NETS | ON_DATA | ON_MODES
 
 
 def name_of(rule: Rule) -> str:
@@ -85,11 +86,12 @@ def state(model: nn.Module, optimizer: Any, x: Any, loss_fn: Any, t: Any) -> dic
 @pytest.mark.parametrize("name", CURES)
 def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
     kobai.manual_seed(0)
-    norm = [nn.BatchNorm1d(4, momentum=1e-4)] if name in ("group_norm", "average_anew") else []
+    norm = [nn.BatchNorm1d(4, momentum=1e-4)] if name in ("group_norm", "average_anew", "train_again") else []
     model = nn.Sequential(*mlp(20, [30, 30], 4, activation="tanh"), *norm, nn.RNN(4, 5)).requires_grad_(
         name != "unfreeze"
     )
     model.extra, model[0] = kobai.ones(3), nn.Sequential(nn.Flatten(), nn.Dropout(0.0))
+    model.train(name != "train_again")
     held = list(model.parameters())[name == "hold" :]
     optimizer, x = kobai.optim.SGD(held, lr=0.5, maximize=name == "descend"), 3 * batch()[0] + 1
     if name == "append_end":  # to a tensor

@@ -31,7 +31,8 @@ Trainer = Any
 
 class NonFiniteError(FloatingPointError):
     """The loss, or a value it is computed from, is NaN or infinite. ``layer`` is the path of the module where it began, and
-    ``place`` says whether that was in the ``"data"``, in a ``"layer"`` or in the ``"loss"`` function.
+    ``place`` says whether that was in the ``"data"``, in a ``"layer"`` or in the ``"loss"`` function. ``batch`` is the one it
+    began in, as (inputs, target), if a Trainer has found it.
 
     >>> import kobai
     >>> error = kobai.train.NonFiniteError("the output of layer '2' holds NaN", layer="2")
@@ -42,6 +43,7 @@ class NonFiniteError(FloatingPointError):
     def __init__(self, message: str, layer: str | None = None, place: str = "layer") -> None:
         super().__init__(message)
         self.layer, self.place = layer, place
+        self.batch: tuple[list[Any], Any] | None = None
 
 
 class TerminateOnNonFinite(Callback):
@@ -89,7 +91,11 @@ class TerminateOnNonFinite(Callback):
         trainer.model.train()
         for batch in trainer.remaining_batches(trainer.train_data):
             where = f"epoch {epoch}, batch {trainer.position + 1}"
-            _observe(trainer, batch, where)
+            try:
+                _observe(trainer, batch, where)
+            except NonFiniteError as error:
+                error.batch = trainer.unpack(batch)
+                raise
             trainer.position += 1
             if trainer.position >= end:
                 break

@@ -52,6 +52,7 @@ class Beginning:
             return
         try:
             self._copy = copy_of(trainer.model, trainer.optimizer)
+            self._copy[0].train()  # as the Trainer does
         except ValueError as error:
             self._fail(str(error))
 

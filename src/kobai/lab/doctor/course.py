@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kobai.core.tensor import Tensor
@@ -12,7 +13,8 @@ from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.diseases import BOTH_SIDES, COMPARED, LABELLED, MODES, OVER_EPOCHS
 from kobai.lab.doctor.findings import Evidence, Finding
 from kobai.lab.doctor.judging import Round
-from kobai.lab.doctor.rules.numbers import AGAIN, NON_FINITE, REPAIR
+from kobai.lab.doctor.rules.numbers import AGAIN, NON_FINITE, REPAIR, of_few
+from kobai.lab.doctor.rules.rows import culprits
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.readings import Reading
 from kobai.optim.groups import learning_rate
@@ -116,6 +118,12 @@ def _streams_kept(generators: Sequence[Any]) -> Iterator[None]:
 
 def stopped(error: NonFiniteError, trainer: Trainer) -> Finding:
     """What a training that stopped over a number that is not finite shows."""
+    if error.batch is not None and error.place != "data":
+        inputs, target = error.batch
+        few = culprits(trainer.model, trainer.loss_fn, inputs, target)
+        if few is not None:
+            found = of_few(few, [error.layer] if error.layer else [])
+            return replace(found, cause=f"{found.cause} {str(error).rstrip('.')}.")
     rate = learning_rate(trainer.optimizer.param_groups[0])
     code = {
         "data": REPAIR.format("x"),

@@ -65,3 +65,21 @@ def without(layers: Sequence[str]) -> tuple[str, Action]:
         renew(patient)
 
     return "\n".join([*[f"{expression(path)} = nn.Identity()" for path in layers], RENEWED]), action
+
+
+@cure
+def train_again(overridden: bool) -> tuple[str, Action]:
+    """All parts in training mode; ``overridden``: in spite of a ``train()`` of the model's own that leaves some behind."""
+
+    def action(patient: Patient) -> None:
+        for part in patient.model.modules() if overridden else ():
+            part.train = nn.Module.train.__get__(part)
+        patient.model.train()
+
+    override = (
+        "for part in model.modules():\n"
+        "    part.train = nn.Module.train.__get__(part)  # in place of a train() that leaves parts in evaluation mode\n"
+    )
+    return (
+        override if overridden else ""
+    ) + "model.train()  # before each epoch: validation calls model.eval()", action

@@ -29,8 +29,11 @@ from kobai.xp import to_host
 USUAL_RATE = 0.1
 """Learning rate of the gradient descent that stands in for a missing optimiser; it is not judged."""
 
-STEPS, SECONDS = 200, 5.0
-"""A trial ends after so many steps, or when the first of a diagnosis has taken so long; all others take as many steps."""
+STEPS, SECONDS, WAIT = 200, 5.0, 8.0
+"""A trial ends after so many steps, or when the first of a diagnosis has taken so long; all others take as many steps.
+
+It is the processor time of the thread that counts, so that a busy machine changes no answer; but nobody waits for more than
+WAIT times as long by the clock on the wall."""
 
 LONGER, SLOW = 5, 0.9
 """A trial goes on for so many times as long, if the loss without the cure ends above this part of what it began with."""
@@ -55,9 +58,24 @@ def undisturbed() -> Iterator[None]:
 
 
 def copied(case: Case) -> tuple[nn.Module, Optimizer]:
-    """Copies of model and optimiser, in training mode; plain gradient descent where no optimiser is given."""
+    """Copies of model and optimiser, in training mode; plain gradient descent where no optimiser is given.
+
+    In a model that is in training mode parts may have been left in evaluation mode, as they are in its training then.
+    """
     model, optimizer = copy_of(case.model, case.optimizer)
-    return model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
+    return model if model.training else model.train(), optimizer or SGD(list(model.parameters()), lr=USUAL_RATE)
+
+
+@contextmanager
+def evaluated(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in evaluation mode and without a tape; afterwards each part is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with no_grad():
+            yield model.eval()
+    finally:
+        for module, was in modes:
+            module.training = was
 
 
 def copy_of(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[nn.Module, Optimizer | None]:
@@ -88,7 +106,7 @@ def train(
     seconds: float = math.inf,
     look: Callable[[], None] | None = None,
 ) -> tuple[float, ...]:
-    """Train a patient on the batches, over and over, for so many steps or seconds; the loss of each step.
+    """Train a patient on the batches, over and over, for so many steps or seconds of this thread; the loss of each step.
 
     ``look`` is called after each tenth of the steps.
     """
@@ -112,12 +130,12 @@ def train(
         precision=case.precision,
         terminate_on_non_finite=False,
     )
-    losses, begun = [], time.perf_counter()
+    losses, begun, started = [], time.thread_time(), time.perf_counter()
     for step in range(steps):
         losses.append(trainer.train_step(batches[step % len(batches)]).detach())
         if look is not None and (step + 1) % max(1, steps // 10) == 0:
             look()
-        if time.perf_counter() - begun > seconds:
+        if time.thread_time() - begun > seconds or time.perf_counter() - started > WAIT * seconds:
             break
     return tuple(map(float, ops.stack(losses).tolist()))
 
@@ -195,7 +213,6 @@ class Trials:
         def look() -> None:
             loss = self.loss(patient, self.held)
             held.extend([] if loss is None else [loss])
-            patient.model.train()
 
         losses = train(patient, self.case, batches or self.fitted, limit, seconds=self._seconds, look=look)
         if not self._courses and len(losses) > 1:  # the first one sets the pace
@@ -207,9 +224,8 @@ class Trials:
         if not batches:
             return None
         loss_fn = loss_fn or patient.loss_fn or self.case.loss_fn
-        model = patient.model.eval()
         losses = []
-        with no_grad(), computing(self.case.precision, device_of(model).type):
+        with evaluated(patient.model) as model, computing(self.case.precision, device_of(model).type):
             for *inputs, target in batches:
                 output = model(*inputs)
                 try:

@@ -22,6 +22,7 @@ LOSSES = ("mixed-targets", "constant-loss", "no-least-loss", "bounded-scores")
 FAULTS = (
     *("non-finite", "wrong-labels", *LOSSES),
     *("no-signal", "few-samples", "falls-back", "spoilt-by-steps", "signal-lost"),
+    *("wrong-backward", "left-in-evaluation"),
     *("input-scale", "target-scale"),
 )
 """Diseases of data, loss, batches and the course so far, which those of the net's weights may follow from."""

@@ -10,12 +10,14 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.rows import Culprits, culprits
 from kobai.lab.doctor.rules.view import View
 
 NON_FINITE = Disease(
     "non-finite",
     "numbers that are not finite",
-    "any input, target, weight, output, loss or gradient is NaN or infinite",
+    "any input, target, weight, output, loss or gradient is NaN or infinite; where that is so of a few samples alone, by "
+    "halving the batch again and again in evaluation mode, these are named, and the operation on their tape by which it begins",
     "Nothing can be learnt from them, and they spread: one NaN spoils every number computed with it.",
     "IEEE 754, 6.2",
     fact=True,
@@ -46,6 +48,12 @@ def non_finite(view: View) -> Finding | None:
             Evidence("parameters that are not finite", len(bad), 0, True), cause=cause, cure=cure, where=layers
         )
     outputs = [layer.name for layer in reading.layers if not layer.output.finite]
+    gradients = [layer.name for layer in reading.layers if layer.gradient is not None and not layer.gradient.finite]
+    spoils = outputs or gradients or (view.losses and not math.isfinite(view.losses[0]))
+    if spoils and view.ledger is not None:
+        few = culprits(view.ledger.fresh, view.loss_fn, view.inputs, view.target)
+        if few is not None:
+            return of_few(few, outputs[:1])
     if outputs:
         cause = f"The numbers overflow in layer {outputs[0]!r}: its inputs and weights are finite, and their products are not."
         evidence = Evidence("layers whose outputs are not finite", len(outputs), 0, True)
@@ -63,7 +71,6 @@ def non_finite(view: View) -> Finding | None:
             "# or bound what goes into them, as in p.clamp(min=1e-7).log()"
         )
         return NON_FINITE.found(Evidence("losses that are not finite", 1, 0, True), cause=cause, cure=cure)
-    gradients = [layer.name for layer in reading.layers if layer.gradient is not None and not layer.gradient.finite]
     if gradients:
         cause = (
             f"Outputs and loss are finite, and the gradient is not from layer {gradients[-1]!r} down: the loss or that "
@@ -76,6 +83,16 @@ def non_finite(view: View) -> Finding | None:
         evidence = Evidence("layers whose gradient is not finite", len(gradients), 0, True)
         return NON_FINITE.found(evidence, cause=cause, cure=cure, where=gradients[::-1])
     return None
+
+
+def of_few(few: Culprits, where: Sequence[str] = ()) -> Finding:
+    """The finding of a few samples that spoil a batch."""
+    return NON_FINITE.found(
+        Evidence(f"samples, of {few.count}, that alone spoil the {few.what}", len(few.rows), 0, True),
+        cause=f"{str(few)[0].upper()}{str(few)[1:]}.",
+        cure=Cure(few.code),
+        where=where,
+    )
 
 
 def spoilt(inputs: Sequence[Any], target: Any) -> Finding | None:
