@@ -339,6 +339,7 @@ CURES = {
     "targets_within": lambda x: (squared, -1.0, 1.0),
     "logarithms": lambda x: (squared, False),
     "turned": lambda x: (squared,),
+    "shrink": lambda x: ("5.weight", 0.1),
     "set_loss": lambda x: ("l1_loss",),
     "normalise": lambda x: ([("1", "BatchNorm1d", 30), ("3", "LayerNorm", 30)],),
     "scale_rate": lambda x: (0.1, 0.5),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from rule_examples import Example, X, seen, sgd
+from rule_examples import Example, X, epochs, seen, sgd
 
 import kobai
 from kobai import nn
+from kobai.lab.doctor.rules.schedules import Plan
 from kobai.lab.doctor.rules.view import View
 from kobai.nn import functional as F
 
@@ -79,11 +81,89 @@ def body_in_evaluation(averaged: bool) -> View:
     return seen(model, optimizer=sgd(0.1))
 
 
+class Unrolled(nn.Module):
+    """A cell of a dense layer over ten steps of two numbers, whose state may be cut off before each."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.cell, self.head, self.cut = nn.Linear(18, 16), nn.Linear(16, 4), cut
+
+    def forward(self, x: Any) -> Any:
+        h = kobai.zeros(len(x), 16)
+        for step in x.reshape(len(x), 10, 2).unbind(1):
+            h = self.cell(kobai.cat([step, h.detach() if self.cut else h], 1)).tanh()
+        return self.head(h)
+
+
+def warming_up(steps: int) -> View:
+    """After the first epoch of 20 steps in all, of a schedule that rises for so many."""
+    optimizer = kobai.optim.SGD(Unrolled(False).parameters(), lr=0.1)
+    scheduler = kobai.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.001, total_iters=steps)
+    return replace(seen(history=epochs([1.0])), plan=Plan(scheduler, 20))
+
+
+class Tied(nn.Module):
+    """A layer between an embedding of 40 words and the same table as the last layer."""
+
+    def __init__(self, deviation: float) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.words, self.between = nn.Embedding(40, 64), nn.Linear(64, 64)
+        nn.init.normal_(self.words.weight, std=deviation)
+
+    def forward(self, x: Any) -> Any:
+        return F.linear(3 * self.between(self.words(x)), self.words.weight)
+
+
+def tied(deviation: float) -> View:
+    words = kobai.arange(64 * 6).reshape(64, 6) % 40
+    return seen(Tied(deviation), (words, words), lambda y, t: F.cross_entropy(y.reshape(-1, 40), t.reshape(-1)))
+
+
+class Coder(nn.Module):
+    """A variational autoencoder of 20 numbers: (answer, means, log-variances)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.encode, self.decode = (
+            nn.Sequential(nn.Linear(20, 40), nn.ReLU()),
+            nn.Sequential(nn.Linear(6, 40), nn.ReLU()),
+        )
+        self.mean, self.spread, self.answer = nn.Linear(40, 6), nn.Linear(40, 6), nn.Linear(40, 20)
+
+    def forward(self, x: Any) -> Any:
+        h = self.encode(x)
+        mean, spread = self.mean(h), self.spread(h)
+        return self.answer(self.decode(mean + (0.5 * spread).exp() * kobai.randn_like(mean))), mean, spread
+
+
+def coded(weight: float) -> View:
+    """The mean squared error counts ``weight`` times."""
+    kobai.manual_seed(0)
+    x = kobai.randn(256, 4) @ kobai.randn(4, 20) / 2
+
+    def loss_fn(y: Any, t: Any) -> Any:
+        answer, mean, spread = y
+        return weight * F.mse_loss(answer, t) + 0.5 * (mean**2 + spread.exp() - spread - 1).sum(1).mean()
+
+    return seen(Coder(), (x, x), loss_fn, lambda parameters: kobai.optim.Adam(parameters, lr=3e-3), trials=True)
+
+
 EXAMPLES = {
     "backward.wrong_backward": Example(
         lambda: seen(applied(swish, lambda dy, x: dy * x.sigmoid())), lambda: seen(applied(swish, product_rule))
     ),
     "modes.left_in_evaluation": Example(lambda: body_in_evaluation(False), lambda: body_in_evaluation(True)),
     "modes.kept": Example(lambda: seen(Between(goes_on)), lambda: seen(Between(lambda net, h: h.tanh()))),
+    "recurrence.cut_in_time": Example(lambda: seen(Unrolled(True)), lambda: seen(Unrolled(False))),
+    "schedules.too_long": Example(lambda: warming_up(1000), lambda: warming_up(10)),
+    "schedules.steps_late": Example(
+        lambda: seen(history=epochs([2.0, 1.0, 0.99, 0.985, 0.98, 0.98, 0.5], rates=[0.1] * 6 + [0.01])),
+        lambda: seen(history=epochs([2.0, 1.0, 0.9, 0.8, 0.7, 0.65, 0.4], rates=[0.1] * 6 + [0.01])),
+    ),
+    "scales.overconfident": Example(lambda: tied(1.0), lambda: tied(0.1)),
+    "scales.drowned": Example(lambda: coded(1.0), lambda: coded(20.0)),
     "modes.noisy": Example(lambda: seen(Between(shaken)), lambda: seen(Between(sampled, scaled=True))),
 }

@@ -15,6 +15,7 @@ from kobai.lab.doctor.findings import Evidence, Finding
 from kobai.lab.doctor.judging import Round
 from kobai.lab.doctor.rules.numbers import AGAIN, NON_FINITE, REPAIR, of_few
 from kobai.lab.doctor.rules.rows import culprits
+from kobai.lab.doctor.rules.schedules import Plan
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.readings import Reading
 from kobai.optim.groups import learning_rate
@@ -89,7 +90,20 @@ class Course:
             precision=trainer.precision,
             history=trainer.history,
             epochs=trainer.epochs,
+            plan=_plan(trainer),
         )
+
+
+def _plan(trainer: Trainer) -> Plan | None:
+    """The schedule, with the steps of it that the training will take."""
+    if trainer.scheduler is None:
+        return None
+    data: Any = trainer.train_data
+    try:
+        each = 1 if trainer.scheduler_interval == "epoch" else len(data)
+    except TypeError:  # an iterator does not know how many it gives
+        return None
+    return Plan(trainer.scheduler, trainer.epochs * each)
 
 
 def _first(batches: Any, trainer: Trainer, count: int) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kobai import nn
+from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Action, Patient, cure, expression, put
 
@@ -99,3 +100,15 @@ def set_loss(name: str) -> tuple[str, Action]:
         patient.loss_fn = getattr(nn.functional, name)
 
     return f"loss_fn = nn.functional.{name}", action
+
+
+@cure
+def shrink(name: str, part: float) -> tuple[str, Action]:
+    """A weight with a part of its size."""
+
+    def action(patient: Patient) -> None:
+        with no_grad():
+            patient.model.get_parameter(name).mul_(part)
+
+    path, _, last = name.rpartition(".")
+    return f"with kobai.no_grad():\n    {expression(path)}.{last}.mul_({part:g})  # before training begins", action

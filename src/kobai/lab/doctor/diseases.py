@@ -31,6 +31,9 @@ from kobai.lab.doctor.rules import (
     optimisers,
     outputs,
     pairs,
+    recurrence,
+    scales,
+    schedules,
     trained,
     units,
     updates,
@@ -80,6 +83,11 @@ def long(view: View) -> bool:
     return len(view.history) > 1
 
 
+def planned(view: View) -> bool:
+    """Whether there is a schedule, and the first epoch is over."""
+    return view.plan is not None and len(view.history) == 1
+
+
 def both_sides(view: View) -> bool:
     """Whether epochs have been validated, on data that are at hand."""
     return bool(view.history) and bool(view.validation)
@@ -100,6 +108,8 @@ OVER_EPOCHS = (
     Examination(epochs.falls_back, "the loss does not rise again", long),
     Examination(epochs.schedule_ended, "the learning rate is not yet nothing", long),
     Examination(epochs.overfitting, "validation does not grow worse", long),
+    Examination(schedules.steps_late, "the loss does not stand still before the schedule steps", long),
+    Examination(schedules.too_long, "the schedule is as long as the training", planned),
 )
 """Of the losses of the epochs; ``Doctor`` makes these after each."""
 
@@ -154,6 +164,7 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(trained.frozen, "what is frozen is meant to be", ledger),
     Examination(trained.standing, "steps change all that is to be trained", ledger),
     Examination(backward.wrong_backward, "each backward is the derivative of its forward", ledger),
+    Examination(recurrence.cut_in_time, "the gradient reaches back through time", ledger),
     Examination(modes.left_in_evaluation, "norms are trained in training mode", ledger),
     Examination(modes.kept, "nothing is kept from batch to batch", ledger),
     Examination(modes.noisy, "evaluation draws no random numbers", ledger),
@@ -163,6 +174,7 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(data.target_scale, "targets are of usual size"),
     Examination(activations.saturated, "activations are not flat"),
     Examination(activations.exploding, "the signal does not grow with depth"),
+    Examination(scales.overconfident, "the first outputs claim nothing", ledger),
     Examination(activations.collapsed, "the signal reaches the last layer"),
     Examination(activations.dying, "units are alive"),
     Examination(gradients.vanishing, "the gradient reaches the first layer"),
@@ -174,6 +186,7 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(updates.too_small, "steps are not too short", optimizer),
     *MODES,
     Examination(counted.one_answer, "more is said than the frequent answer", trials),
+    Examination(scales.drowned, "no term of the loss drowns the answer", both),
     Examination(neighbours.unrelated, "similar samples have similar targets", trials),
     Examination(capacity.cannot_fit, f"the net can learn {capacity.BY_HEART} samples by heart", trials),
     Examination(course.guessing, "the loss falls below that of guessing", both),
@@ -225,6 +238,7 @@ DISEASES: dict[str, Disease] = {
         leaks.NEAR_DUPLICATES,
         leaks.TARGET_IN_INPUTS,
         backward.WRONG_BACKWARD,
+        recurrence.CUT_IN_TIME,
         modes.LEFT_IN_EVALUATION,
         modes.STATE_KEPT,
         modes.RANDOM_IN_EVALUATION,
@@ -243,8 +257,10 @@ DISEASES: dict[str, Disease] = {
         capacity.NO_ACTIVATION,
         capacity.BOTTLENECK,
         capacity.DROPOUT,
+        scales.DROWNED,
         activations.SATURATED_ACTIVATIONS,
         activations.EXPLODING_ACTIVATIONS,
+        scales.OVERCONFIDENT,
         activations.COLLAPSED_ACTIVATIONS,
         activations.DYING_RELU,
         gradients.VANISHING_GRADIENT,
@@ -254,6 +270,8 @@ DISEASES: dict[str, Disease] = {
         updates.RATE_TOO_SMALL,
         batches.MODES_APART,
         epochs.SCHEDULE_ENDED,
+        schedules.SCHEDULE_TOO_LONG,
+        schedules.STEPS_LATE,
         data.RARE_CLASS,
         counted.ONE_ANSWER,
         neighbours.UNRELATED,

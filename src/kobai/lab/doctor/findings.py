@@ -18,8 +18,9 @@ from kobai.optim import Optimizer
 SEVERITIES = {"error": "red", "warning": "yellow", "note": "cyan"}
 """Severities, the worst first, and their colours on a terminal."""
 
-BETTER, WORSE = 0.1, 0.05
-"""A cure must lower the loss by BETTER of its size, and not raise that of samples held out by WORSE of it."""
+BETTER, WORSE, FAR_BETTER = 0.1, 0.05, 0.5
+"""A cure must lower the loss by BETTER of its size, and not raise that of samples held out by WORSE of it; or lower the latter
+by FAR_BETTER, whatever the copies have learnt by heart."""
 
 
 def better(loss: float, other: float, by: float = BETTER) -> bool:
@@ -47,12 +48,16 @@ class Tried:
 
         >>> Tried(200, 2.0, 0.1).helped, Tried(200, 2.0, 0.1, 2.0, 2.5).helped, Tried(200, 0.1, 0.1, 2.0, 0.3).helped
         (True, False, True)
+        >>> Tried(200, 0.7, 1.0, 6.3, 1.1).helped, Tried(200, 0.7, 1.0, 1.3, 1.1).helped
+        (True, False)
         """
         if self.held_before is None or self.held_after is None:
             return better(self.after, self.before)
         worse = better(self.held_before, self.held_after, WORSE)
-        return (better(self.after, self.before) and not worse) or (
-            better(self.held_after, self.held_before) and not better(self.before, self.after, WORSE)
+        return (
+            (better(self.after, self.before) and not worse)
+            or (better(self.held_after, self.held_before) and not better(self.before, self.after, WORSE))
+            or better(self.held_after, self.held_before, FAR_BETTER)
         )
 
     def __str__(self) -> str:

@@ -26,6 +26,7 @@ from kobai.xp import to_host
 
 if TYPE_CHECKING:
     from kobai.lab.doctor.ledger import Ledger
+    from kobai.lab.doctor.rules.schedules import Plan
     from kobai.lab.doctor.trials import Trials
 
 STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -100,6 +101,7 @@ class View:
         samples, validation: batches of training samples, beside the batch, and of validation samples, if there are any.
         first: of the training's first step, where the readings are of a later one.
         history, epochs: records of the epochs done, as a Trainer keeps them, and how many there will be.
+        plan: the schedule of a training, and how long it will be, where that is known.
         precision: what the steps compute in.
         live: whether the model is in training, and not a copy: it is run on a few outputs only.
         ledger: who takes part in training, if that was looked at.
@@ -130,6 +132,7 @@ class View:
     history: Sequence[Mapping[str, Any]] = ()
     epochs: int = 0
     first: Reading | None = None
+    plan: Plan | None = None
 
     @property
     def seen(self) -> Sequence[Any]:

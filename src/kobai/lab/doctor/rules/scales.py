@@ -1,0 +1,171 @@
+"""Rules of scales: first outputs that are sure of what they do not know, and a term of the loss that drowns the answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from kobai import ops
+from kobai.core.tensor import Tensor
+from kobai.lab.doctor.cures import Cure, Patient
+from kobai.lab.doctor.cures_of_outputs import shrink
+from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
+from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
+from kobai.lab.doctor.rules.ends import parts, rebuilt
+from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import copy_of, evaluated
+from kobai.train.batches import device_of
+from kobai.train.step import computing
+
+SURE, TOO_SURE, SHRUNK = 10.0, 3.0, (0.3, 0.1, 0.03, 0.01)
+"""Loss of the first outputs over that of outputs that are all 0; and what they, or a weight, are multiplied by."""
+NEAR = 1.3
+"""Of that loss, with which nothing is claimed any more."""
+NO_BETTER, FAR_BETTER = 0.95, 0.7
+"""Of the loss of a constant answer: what a trained copy's answer is not below, and what it is below without the other terms."""
+
+OVERCONFIDENT = Disease(
+    "overconfident",
+    "first outputs that are far too large",
+    f"the loss of the first outputs is above {TOO_SURE:g} times that of outputs that are all 0 (an error above {SURE:g}), and "
+    f"that of the same outputs, made smaller, comes down to {NEAR:g} times that",
+    "Who knows nothing should say nothing: equal scores, or outputs of the targets' size. Scores of size s cost about s where "
+    "they are wrong, and the first steps do nothing but make them small. An embedding of deviation 1 that is the last layer "
+    "too "
+    "gives scores of size √d, for d units.",
+    "Karpathy, A recipe for training neural networks, 2019 (verify the loss at init); Press and Wolf, arXiv:1608.05859 (tied "
+    "weights)",
+    (*FAULTS, *OPTIMISER, "exploding-activations"),
+    looks=True,
+)
+DROWNED = Disease(
+    "term-drowned",
+    "a term of the loss that drowns the answer",
+    "of outputs in several parts, of which one has the targets' shape: after a trial that part is no better than the targets' "
+    f"mean ({NO_BETTER:g} of its loss), while in a copy in which the other parts are given no gradient by the loss itself it "
+    f"comes below {FAR_BETTER:g} of that",
+    "Terms of a loss are traded against each other at their sizes. A divergence that is a sum over codes beside an error "
+    "that is "
+    "a mean over pixels counts as many times too much as there are pixels: codes without information cost least, and every "
+    "answer "
+    "is the mean. The bound on the likelihood has the sum in both.",
+    "Kingma and Welling, arXiv:1312.6114, equation 10; Bowman et al., arXiv:1511.06349 (collapse); Higgins et al., ICLR 2017",
+    (*FAULTS,),
+    certain=True,
+)
+
+
+def overconfident(view: View) -> Finding | None:
+    """The loss of the first outputs over that of zeros, and the weight that, made smaller, brings it down most."""
+    assert view.ledger is not None
+    model, _ = copy_of(view.ledger.case.model)
+    with evaluated(model), computing(view.precision, device_of(model).type):
+        output = model(*view.inputs)
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return None
+        first, none = view.cost(output, view.target), view.cost(0 * output, view.target)
+        if not 0 < none < math.inf or not TOO_SURE * none < first < math.inf:
+            return None
+        if not min(view.cost(part * output, view.target) for part in SHRUNK) < NEAR * none:
+            return None
+        name, part = _heaviest(view, model, none)
+    size = float((output.double() ** 2).mean().item()) ** 0.5
+    where = [name.rpartition(".")[0]] if name else []
+    smaller = (
+        f", and {name} with {part:g} of its initial size makes it {_cost(view, model, name, part):.3g}" if name else ""
+    )
+    return OVERCONFIDENT.found(
+        graded("loss of the first outputs over that of outputs that are all 0", first / none, SURE, TOO_SURE),
+        cause=f"The first loss is {first:.3g}, and {none:.3g} for outputs that are all 0: the outputs, of size {size:.2g}, "
+        "are far "
+        f"too large{smaller}.",
+        cure=shrink(name, part)
+        if name
+        else Cure("# make the first outputs small: a last layer whose weights have deviation 1/√n, or begin at 0"),
+        where=where,
+    )  # fmt: skip
+
+
+def _heaviest(view: View, model: Any, none: float) -> tuple[str, float]:
+    """The trained weight and the part of its size with which the loss comes nearest to that of zeros; "" where none does."""
+    trained = [name for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1]
+    for part in SHRUNK:
+        costs = {name: _cost(view, model, name, part) for name in trained}
+        best = min(costs, key=lambda name: costs[name], default="")
+        if best and costs[best] < NEAR * none:
+            return best, part
+    return "", 1.0
+
+
+def _cost(view: View, model: Any, name: str, part: float) -> float:
+    """The loss with one weight made smaller; infinite if it is none."""
+    weight = model.get_parameter(name)
+    kept = weight.detach().clone()
+    with evaluated(model):
+        weight.mul_(part)
+        cost = view.cost(model(*view.inputs), view.target)
+        weight.copy_(kept)
+    return cost if math.isfinite(cost) else math.inf
+
+
+def drowned(view: View) -> Finding | None:
+    """The answer of a copy beside the targets' mean, as it is trained and without the terms of the other parts."""
+    assert view.trials is not None
+    course, batch = view.trials.course(), view.trials.fitted[0]
+    at = _answer(course.patient, batch)
+    if at is None or not math.isfinite(course.end):
+        return None
+    own = _over_mean(view, course.patient, batch, at)
+    if not own > NO_BETTER:
+        return None
+    loss_fn = view.loss_fn
+
+    def alone(output: Any, target: Any) -> Any:
+        given = [part if i == at else part.detach() for i, part in enumerate(parts(output))]
+        return loss_fn(rebuilt(output, iter(given)), target)
+
+    def change(patient: Patient) -> None:
+        patient.loss_fn = alone
+
+    other = view.trials.course("the other terms give no gradient", change)
+    freed = _over_mean(view, other.patient, batch, at)
+    if not freed < FAR_BETTER:
+        return None
+    return DROWNED.found(
+        Evidence("loss of a trained copy's answer over that of the targets' mean", own, NO_BETTER, True),
+        Evidence("the same, over that of a copy trained without the other terms", own / freed, 1 / FAR_BETTER, True),
+        cause=f"After {len(course.losses)} steps the answer costs {own:.3g} times as much as the targets' mean, the same for "
+        "every "
+        f"sample, and {freed:.2g} times in a copy that was trained without the other terms of the loss: their weight is too "
+        "large, and the code says nothing (as in a variational autoencoder whose divergence is a sum and whose error a mean).",
+        cure=Cure(
+            "# weigh the terms alike: sums over all features and over all codes, means over samples alone,\n"
+            "# loss = ((y - t) ** 2).reshape(len(t), -1).sum(1).mean() + divergence.sum(1).mean()\n"
+            "# or begin with a weight of 0 for the divergence, and let it grow over the first epochs"
+        ),
+    )  # fmt: skip
+
+
+def _answer(patient: Patient, batch: Sequence[Any]) -> int | None:
+    """Which part of the output has the targets' shape, where there are others that the loss may depend on."""
+    with evaluated(patient.model) as model:
+        given = parts(model(*batch[:-1]))
+    target = batch[-1]
+    fitting = [i for i, part in enumerate(given) if isinstance(target, Tensor) and part.shape == target.shape]
+    return fitting[0] if len(given) > 1 and fitting and target.is_floating_point() else None
+
+
+def _over_mean(view: View, patient: Patient, batch: Sequence[Any], at: int) -> float:
+    """The loss of the answer over that of the targets' mean, the other parts being 0."""
+    *inputs, target = batch
+    with evaluated(patient.model) as model, computing(view.precision, device_of(model).type):
+        output = model(*inputs)
+        given = parts(output)
+        mean = target.mean(0, keepdim=True).expand(target.shape).to(given[at].dtype)
+        costs = []
+        for answer in (given[at], mean):
+            zeros = [ops.zeros_like(part) for part in given]
+            costs.append(view.cost(rebuilt(output, iter([*zeros[:at], answer, *zeros[at + 1 :]])), target))
+    own, constant = costs
+    return own / constant if 0 < constant < math.inf and math.isfinite(own) and own >= 0 else math.nan
