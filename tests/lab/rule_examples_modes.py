@@ -9,7 +9,7 @@ from rule_examples import Example, X, epochs, seen, sgd
 
 import kobai
 from kobai import nn
-from kobai.lab.doctor.rules.schedules import Plan
+from kobai.lab.doctor.plan import Plan
 from kobai.lab.doctor.rules.view import View
 from kobai.nn import functional as F
 

@@ -12,8 +12,8 @@ from small_nets import batch, net
 import kobai
 from kobai import nn, optim
 from kobai.lab import Doctor, diagnose
+from kobai.lab.doctor.plan import Plan, ahead
 from kobai.lab.doctor.rules.recurrence import cut_in_time
-from kobai.lab.doctor.rules.schedules import Plan, ahead
 from kobai.nn import functional as F
 from kobai.train import Trainer
 

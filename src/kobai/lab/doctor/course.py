@@ -13,9 +13,9 @@ from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.diseases import BOTH_SIDES, COMPARED, LABELLED, MODES, OVER_EPOCHS
 from kobai.lab.doctor.findings import Evidence, Finding
 from kobai.lab.doctor.judging import Round
+from kobai.lab.doctor.plan import Plan
 from kobai.lab.doctor.rules.numbers import AGAIN, NON_FINITE, REPAIR, of_few
 from kobai.lab.doctor.rules.rows import culprits
-from kobai.lab.doctor.rules.schedules import Plan
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.readings import Reading
 from kobai.optim.groups import learning_rate

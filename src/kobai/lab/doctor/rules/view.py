@@ -26,7 +26,7 @@ from kobai.xp import to_host
 
 if TYPE_CHECKING:
     from kobai.lab.doctor.ledger import Ledger
-    from kobai.lab.doctor.rules.schedules import Plan
+    from kobai.lab.doctor.plan import Plan
     from kobai.lab.doctor.trials import Trials
 
 STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
