@@ -27,7 +27,7 @@ from kobai.train.step import computing
 
 NOISE, KEPT = 1e-2, 1e-3
 """Change of an output from one pass to the next, over what differs between samples."""
-DRAWS, SCALE = 6, 0.2
+DRAWS, SCALE = 6, 0.125
 """Passes with other random numbers; and the cosine of a parameter's gradients in two of them, on average, below which it
 scales the noise."""
 SHIFTED, WIDENED = 1.0, 4.0
@@ -38,7 +38,8 @@ RANDOM_IN_EVALUATION = Disease(
     "random numbers in evaluation",
     f"in evaluation mode, two passes over the same batch with other random numbers whose outputs differ by more than {NOISE:g} "
     "of what differs between samples (root mean square), while the same random numbers give the same; not found where a weight "
-    f"scales the noise, by the gradients of a random sum of the outputs in {DRAWS} such passes: if those of one weight have a "
+    f"scales the noise, by the gradients of a random sum of the random outputs in {DRAWS} such passes: if those of one "
+    "weight have a "
     f"mean cosine below {SCALE:g} with each other, the noise is learnt, as in a variational autoencoder; a note where the "
     "outputs are several tensors",
     "Noise in training keeps units from relying on each other; in evaluation it is an error that is added to each answer. "
@@ -193,10 +194,17 @@ def _scaled(view: View) -> bool:
     named = [(name, p) for name, p in model.eval().named_parameters() if p.requires_grad and p.ndim > 1]
     slopes: list[list[Tensor | None]] = []
     weights: list[Tensor] = []
-    for seed in range(DRAWS):
+    first: list[Tensor] = []
+    for seed in range(DRAWS + 1):
         with enable_grad(), computing(view.precision, device_of(model).type):
             with _seeded(seed):
                 outputs = [y for y in tensors(model(*view.ledger.few)) if y.is_floating_point() and y.requires_grad]
+            if seed == 0:
+                first = outputs
+                continue
+            outputs = [
+                y for y, was in zip(outputs, first, strict=True) if bool((y != was).any().item())
+            ]  # the random ones
             if not outputs or not named:
                 return False
             weights = weights or [ops.randn_like(y.detach()) for y in outputs]
