@@ -140,6 +140,29 @@ class Turned(nn.Module):
         return self.net(x.t().reshape(x.shape) if self.wrong else x)
 
 
+class Bag(nn.Module):
+    """The mean of the words' vectors, through a small net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.embed, self.head = nn.Embedding(10, 16), layers(16, 30, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.embed(x).mean(1))
+
+
+class Sliced(nn.Module):
+    """The first features only."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Any) -> Any:
+        return x[:, : self.size]
+
+
 class Blind(nn.Module):
     """A net that is shown next to nothing of its inputs."""
 
@@ -174,6 +197,10 @@ def frozen(learnt: bool) -> View:
 X, T = batch()
 FRESH = (kobai.randn(64, 20), kobai.randint(4, (64,)))
 MANY = batch(600)
+STEPS = kobai.randn(128, 6).argsort(1)
+PLACES = STEPS.argsort(1)
+WORDS = kobai.randint(10, (128, 6))
+SUMS = ((WORDS > 4).sum(1) > 3).long()
 LEFT_OUT = T.clone()
 LEFT_OUT[::2] = -100
 
@@ -304,6 +331,17 @@ EXAMPLES = {
         lambda: seen(net(), batch(256), summed, sgd(0.1)), lambda: seen(net(), batch(256), summed, sgd(0.1), clip=1.0)
     ),
     "independence.mixed_samples": Example(lambda: seen(Turned(True)), lambda: seen(Turned(False, True))),
+    "answers.answer_in_input": Example(
+        lambda: seen(net(), (kobai.cat([X[:, :19], 2.0 * T[:, None]], 1), T)),
+        lambda: seen(layers(20, 30, 20), (X, X), F.mse_loss),
+    ),
+    "order.order_unseen": Example(
+        lambda: seen(Bag(), (STEPS, (PLACES[:, 0] < PLACES[:, 1]).long())), lambda: seen(Bag(), (WORDS, SUMS))
+    ),
+    "unused.unused": Example(
+        lambda: seen(nn.Sequential(Sliced(8), nn.Linear(8, 4))),
+        lambda: seen(nn.Sequential(Sliced(16), nn.Linear(16, 4))),
+    ),
     "capacity.no_activation": Example(
         lambda: seen(layers(20, 30, 30, 4, between=nn.Identity)),
         lambda: seen(layers(20, 30, 30, 4, between=lambda: nn.LeakyReLU(0.9))),
@@ -336,6 +374,7 @@ CURES = {
     "replace_end": lambda x: ("4", "nn.Sigmoid()"),
     "append_end": lambda x: ("nn.Softmax(dim=1)",),
     "same_shape": lambda x: (squared, (5,)),
+    "one_by_one": lambda x: (squared, True),
     "targets_within": lambda x: (squared, -1.0, 1.0),
     "logarithms": lambda x: (squared, False),
     "turned": lambda x: (squared,),
@@ -361,6 +400,7 @@ CURES = {
     "widen": lambda x: ("1", "3", (20, 40, 30)),
     "drop_less": lambda x: (["0.1"], 0.1),
     "set_options": lambda x: ([("0.1", "p", 0.2)],),
+    "with_positions": lambda x: ("1", 64, 30),
     "redraw": lambda x: ({"1.weight": "normal(1)"},),
 }
 """For each cure its arguments for the net of the tests, of which 1, 3 and 5 are dense layers, 2 and 4 their activations, and

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kobai import nn
+from kobai.autograd.samples import vmap
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Action, Patient, cure, expression, put
@@ -56,6 +57,27 @@ def same_shape(loss_fn: Callable[[Any, Any], Tensor], shape: tuple[int, ...]) ->
 
     size = ", ".join(["len(t)", *map(str, shape)])
     return f"t = t.reshape({size})  # one target for each output, in the shape of the outputs", action
+
+
+@cure
+def one_by_one(loss_fn: Callable[[Any, Any], Tensor], summed: bool = False) -> tuple[str, Action]:
+    """The mean, or sum, of the losses of each output with its own target, as batches of one."""
+
+    def action(patient: Patient) -> None:
+        inner = patient.loss_fn or loss_fn
+
+        def each(y: Tensor, t: Tensor) -> Tensor:
+            losses: Tensor = vmap(inner)(y[:, None], t[:, None])
+            together: Tensor = losses.sum() if summed else losses.mean()
+            return together
+
+        patient.loss_fn = each
+
+    together = "sum" if summed else "mean"
+    return (
+        "own = loss_fn  # better: reshape within it, so that what is subtracted has one shape\n"
+        f"loss_fn = lambda y, t: kobai.func.vmap(own)(y[:, None], t[:, None]).{together}()  # each output with its target"
+    ), action
 
 
 @cure

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from kobai.lab.doctor.findings import Disease, Finding
 from kobai.lab.doctor.rules import (
     activations,
+    answers,
     backward,
     batches,
     capacity,
@@ -29,6 +30,7 @@ from kobai.lab.doctor.rules import (
     neighbours,
     numbers,
     optimisers,
+    order,
     outputs,
     pairs,
     recurrence,
@@ -36,6 +38,7 @@ from kobai.lab.doctor.rules import (
     schedules,
     trained,
     units,
+    unused,
     updates,
     validation,
 )
@@ -169,6 +172,9 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(modes.kept, "nothing is kept from batch to batch", ledger),
     Examination(modes.noisy, "evaluation draws no random numbers", ledger),
     Examination(independence.mixed_samples, "no sample is mixed with another", ledger),
+    Examination(answers.answer_in_input, "no input is the answer", ledger),
+    Examination(unused.unused, "outputs depend on all parts of the inputs", ledger),
+    Examination(order.order_unseen, "the net sees an order that matters", ledger),
     Examination(units.symmetric, "units differ"),
     Examination(data.input_scale, "inputs are of usual size"),
     Examination(data.target_scale, "targets are of usual size"),
@@ -247,6 +253,9 @@ DISEASES: dict[str, Disease] = {
         epochs.SPOILT_BY_STEPS,
         batches.SIGNAL_LOST,
         independence.MIXED_SAMPLES,
+        answers.ANSWER_IN_INPUT,
+        unused.UNUSED_INPUTS,
+        order.ORDER_UNSEEN,
         outputs.BOUNDED_SCORES,
         optimisers.UPHILL,
         optimisers.WEIGHT_DECAY,

@@ -81,7 +81,8 @@ CANNOT_FIT = Disease(
     (
         *FAULTS,
         *"bounded-scores symmetric saturated exploding-activations collapsed dying-relu vanishing-gradient".split(),
-        *"mixed-samples not-registered cut-off frozen standing no-activation bottleneck dropout exploding-gradient".split(),
+        *"mixed-samples unused-inputs order-unseen not-registered cut-off frozen standing".split(),
+        *"no-activation bottleneck dropout exploding-gradient".split(),
     ),
     certain=True,
 )
@@ -122,7 +123,7 @@ def no_activation(view: View) -> Finding | None:
         "between them: together they are one linear layer.",
         cure=activate(hidden),
         where=hidden,
-        severity="note" if low or _fits(view) else _severity(view),
+        severity="note" if low or fits(view) else severity(view),
     )
 
 
@@ -160,7 +161,7 @@ def bottleneck(view: View) -> Finding | None:
                 f"# make the net wider between {before.name} and {here.name}: more units, or no mean or sum over them"
             ),
             where=[before.name],
-            severity=_severity(view),
+            severity=severity(view),
         )
     return None
 
@@ -327,13 +328,13 @@ def _distinct(batch: Sequence[Tensor]) -> bool:
     return len(np.unique(inputs, axis=0)) == len(inputs)
 
 
-def _severity(view: View) -> str:
+def severity(view: View) -> str:
     """An error where a trial shows that the net does not learn, else a warning."""
     seen = guessing(view) if view.trials is not None else None
     return "error" if seen is not None and seen.disease == "no-better-than-guessing" else "warning"
 
 
-def _fits(view: View) -> bool:
+def fits(view: View) -> bool:
     """Whether a trial leaves nothing to learn."""
     if view.trials is None:
         return False

@@ -30,7 +30,8 @@ NO_BETTER_THAN_GUESSING = Disease(
         *FAULTS,
         *OPTIMISER,
         *"bounded-scores unshuffled symmetric saturated exploding-activations collapsed dying-relu".split(),
-        *"mixed-samples not-registered not-held cut-off frozen standing no-activation bottleneck".split(),
+        *"mixed-samples unused-inputs order-unseen not-registered not-held cut-off frozen standing".split(),
+        *"no-activation bottleneck".split(),
         *"dropout cannot-fit vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),
     ),
 )

@@ -15,12 +15,15 @@ from kobai.lab.doctor.cures import Cure, Patient
 from kobai.lab.doctor.cures_of_capacity import set_options
 from kobai.lab.doctor.findings import Disease, Finding, graded
 from kobai.lab.doctor.flow import flow
+from kobai.lab.doctor.rules.relations import along
 from kobai.lab.doctor.rules.view import View
 from kobai.nn.batchnorm import _NormBase
 from kobai.optim import SGD
 from kobai.xp import to_host
 
 MIXED, MIXED_SOME = 0.3, 1e-3
+ROUNDED = 1e-5
+SURE, TWICE = 4.0, 2.0
 
 MIXED_SAMPLES = Disease(
     "mixed-samples",
@@ -28,7 +31,9 @@ MIXED_SAMPLES = Disease(
     "when every other sample of the batch is exchanged, the outputs of those that stay change by more than "
     f"{MIXED:g} (warning: {MIXED_SOME:g}) of their standard deviation, in evaluation mode (batch normalisation has fixed "
     "statistics there); not asked of nets that are given relations between samples (a matrix of samples by samples), nor found "
-    "where the batch is the second axis of inputs, outputs and targets",
+    "where the batch is the second axis of inputs, outputs and targets, unless neighbours along that axis are related "
+    f"(correlations more than {SURE:g} standard deviations above those of shuffled ones), along the first less than "
+    f"1/{TWICE:g} as surely",
     "Samples are drawn independently, and the loss is a sum over them: output i is to be a function of input i, so that "
     "∂yᵢ/∂xⱼ = 0 for i ≠ j. A view or reshape in place of a permutation, a softmax, mean or norm over axis 0, or a sequence "
     "that is taken for a batch gives each sample parts of the others, and the target belongs to none of them.",
@@ -48,7 +53,9 @@ def mixed_samples(view: View) -> Finding | None:
         return None
     others = [_exchanged(x, 0) for x in xs]
     change, place = _change(model, xs, others, n)
-    if not change > MIXED_SOME or _batch_second(model, xs, view.target, n):
+    if not change > MIXED_SOME:
+        return None
+    if _batch_second(model, xs, view.target, n) and not _steps_second(xs[0], view.target):
         return None
     before, name, inside = place
     where = name or before or ""
@@ -104,7 +111,9 @@ def _moved(y: Tensor | None, z: Tensor | None, n: int, axis: int) -> bool:
 
 
 def _apart(y: Tensor, z: Tensor, n: int, axis: int) -> float:
-    """Root mean square of the change of what stays over its standard deviation; 0 for what is not one row per sample.
+    """Root mean square of the change of what stays, over its standard deviation from sample to sample.
+
+    0 for what is not one row per sample.
 
     Several rows per sample may come sample by sample, or all samples' first rows first: the smaller change counts.
     """
@@ -118,8 +127,9 @@ def _apart(y: Tensor, z: Tensor, n: int, axis: int) -> float:
         if order[0] != n:
             a, b = a.swapaxes(0, 1), b.swapaxes(0, 1)
         stay, now = a[::2], b[::2]
-        spread, off = float(stay.std()), float(np.sqrt(np.mean((stay - now) ** 2)))
-        changes.append(off / spread if spread > 0 and math.isfinite(off) else 0.0)
+        spread, off = float(np.sqrt(stay.var(0).mean())), float(np.sqrt(np.mean((stay - now) ** 2)))
+        seen = off > ROUNDED * float(np.sqrt(np.mean(stay**2)))  # more than sums in another order differ by
+        changes.append(off / spread if seen and spread > 0 and math.isfinite(off) else 0.0)
     return min(changes)
 
 
@@ -140,6 +150,11 @@ def _batch_second(model: nn.Module, xs: Sequence[Any], target: Any, n: int) -> b
         # square outputs are similarities of samples
         return bool(outputs) and tuple(outputs[0].shape) == (n, n)
     return not _change(model, xs, [_exchanged(x, 1) for x in xs], size, 1)[0] > MIXED_SOME
+
+
+def _steps_second(x: Tensor, t: Tensor) -> bool:
+    """Whether neighbours along the second axis are related, and along the first are not: those are steps, and these samples."""
+    return along(x, t, 1) > max(SURE, TWICE * along(x, t, 0))
 
 
 def _cure(view: View, xs: Sequence[Any], others: Sequence[Any], n: int) -> Cure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,12 +11,14 @@ import numpy as np
 
 from kobai import ops
 from kobai.autograd import grad
+from kobai.autograd.samples import vmap
 from kobai.core.grad_mode import enable_grad, no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.cures_of_outputs import (
     append_end,
     logarithms,
+    one_by_one,
     replace_end,
     same_shape,
     set_loss,
@@ -23,6 +26,7 @@ from kobai.lab.doctor.cures_of_outputs import (
     turned,
 )
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.all_pairs import SAME, AllPairs, over_all_pairs
 from kobai.lab.doctor.rules.ends import End, parts, rebuilt, truths, untouched
 from kobai.lab.doctor.rules.view import View
 
@@ -36,8 +40,9 @@ MIXED = 0.25
 MIXED_TARGETS = Disease(
     "mixed-targets",
     "outputs compared with the targets of other samples",
-    f"outputs and targets of equally many numbers and different shapes; if one target is changed, the loss's gradient "
-    f"by more than {MIXED:.0%} of the other samples' outputs changes, which it does not if the shapes are alike",
+    "the loss of a batch is the mean (or sum, or root of the mean square) of the losses of all pairs of an output and a "
+    f"target, within {SAME:g}, and not of those of outputs with their own targets; if one target is changed, the gradient by "
+    f"more than {MIXED:.0%} of the other samples' outputs changes. Losses that compare samples on purpose are no such mean",
     "(N, 1) − (N,) is broadcast to (N, N): each output is compared with all N targets, and what suits all of them is "
     "their mean. The loss then cannot fall below the variance of the targets, whatever the net.",
     "NumPy's and PyTorch's rules of broadcasting; Bishop 1995, section 6.1",
@@ -74,6 +79,11 @@ CONSTANT_LOSS = Disease(
     "definition of the softmax",
     ("non-finite", "wrong-labels"),
     certain=True,
+)
+
+ONE_SHAPE = (
+    "# in the loss function, print the shapes of what is subtracted or compared: (N,) with (N, 1) gives (N, N).\n"
+    "# Bring both into one shape, by y.reshape(t.shape), or t[:, 0] in place of t[:, :1]"
 )
 
 
@@ -115,41 +125,69 @@ def _remedies(view: View, y: Tensor, t: Tensor) -> Iterator[tuple[str, Tensor, T
 
 
 def mixed_targets(view: View) -> Finding | None:
-    """Whether the loss's gradient by one sample's output depends on another one's target, for shapes that are broadcast."""
+    """Whether the loss of a batch is that of every output with every target, as where shapes are broadcast."""
+
     with untouched(view.model):
         end = view.end
-        if end is None or len(end.parts) != 1 or not isinstance(end.target, Tensor):
+        if end is None or not isinstance(end.target, Tensor):
             return None
-        y, t = end.parts[0], end.target
-        if y.shape == t.shape or y.numel() != t.numel() or len(y) != len(t) or len(t) < 3:
+        every = over_all_pairs(functools.partial(_loss_of, end), end.parts, end.target)
+        if every is None:
             return None
-        try:
-            wide = np.broadcast_shapes(tuple(y.shape), tuple(t.shape))
-        except ValueError:
+        share = max(_others_changed(end, every, k) for k in range(len(end.parts)))
+        if not share > MIXED:
             return None
-        if math.prod(wide) == y.numel():
-            return None
-        with no_grad():
-            flat = t.reshape(len(t), -1)
-            sums = flat.float().sum(1) if not t.is_floating_point() else flat.sum(1)
-            i, j = int(sums.argmin().item()), int(sums.argmax().item())
-            other = t.clone()
-            other[i] = t[j]
-            same, changed = t.reshape(y.shape), other.reshape(y.shape)
-        slopes = [slope_of(end, y, target) for target in (t, other, same, changed)]
-        if any(slope is None for slope in slopes):
-            return None
-        before, after, alone, then = (slope for slope in slopes if slope is not None)
-        share, rightly = _others(before, after, i), _others(alone, then, i)
-    if not share > MIXED or rightly > MIXED:
-        return None
+        wide = _widened(end)
+        alone = isinstance(end.output, Tensor) and _taken_alone(end)
+    n, cause = len(end.target), "the best that the net can do is to say their mean."
+    which = "the targets of all samples" if every.column is None else f"column {every.column} of all targets"
+    if wide is not None:
+        y, t = (_written(part.shape, n) for part in (end.parts[0], end.target))
+        what = f"Outputs {y} and targets {t} are broadcast to {_written(wide, n)}, for N samples"
+        cure = same_shape(view.loss_fn, tuple(end.parts[0].shape[1:]))
+    else:
+        what = "Within the loss function shapes such as (N,) and (N, 1) are broadcast to (N, N), for N samples"
+        cure = one_by_one(view.loss_fn, every.summed) if alone else Cure(ONE_SHAPE)
     return MIXED_TARGETS.found(
         Evidence("other samples whose gradient one target changes", share, MIXED, True, share=True),
-        cause=f"Outputs {_written(y.shape, len(t))} and targets {_written(t.shape, len(t))} are broadcast to "
-        f"{_written(wide, len(t))}, for N samples: each output is compared with the targets of all samples, and the best "
-        "that the net can do is to say their mean.",
-        cure=same_shape(view.loss_fn, tuple(y.shape[1:])),
+        cause=f"{what}: each output is compared with {which}, and {cause}",
+        cure=cure,
     )
+
+
+def _loss_of(end: End, tensors: Sequence[Tensor], target: Tensor) -> float:
+    try:
+        return float(end.loss_fn(rebuilt(end.output, iter(tensors)), target).item())
+    except Exception:  # one sample alone may be refused
+        return math.nan
+
+
+def _widened(end: End) -> Sequence[int] | None:
+    """The shape that outputs and targets of one size and different shapes are broadcast to."""
+    y, t = end.parts[0], end.target
+    if len(end.parts) != 1 or y.shape == t.shape or y.numel() != t.numel():
+        return None
+    try:
+        wide = np.broadcast_shapes(tuple(y.shape), tuple(t.shape))
+    except ValueError:
+        return None
+    return None if math.prod(wide) == y.numel() else wide
+
+
+def _others_changed(end: End, every: AllPairs, k: int) -> float:
+    """See :func:`_others`, of the k-th tensor of the outputs."""
+    slopes = [slope_of(end, end.parts[k], target, k) for target in (end.target, every.target)]
+    return 0.0 if slopes[0] is None or slopes[1] is None else _others(slopes[0], slopes[1], every.row)
+
+
+def _taken_alone(end: End) -> bool:
+    """Whether the loss function can be called on batches of one, all at once."""
+    with no_grad():
+        try:
+            vmap(end.loss_fn)(end.parts[0][:, None], end.target[:, None])
+        except Exception:  # what it does with numbers, vmap cannot follow
+            return False
+    return True
 
 
 def _written(shape: Sequence[int], samples: int) -> str:
@@ -164,12 +202,13 @@ def _others(before: Tensor, after: Tensor, i: int) -> float:
         return float(((rows.sum() - rows[i]) / (len(rows) - 1)).item())
 
 
-def slope_of(end: End, y: Tensor, target: Any) -> Tensor | None:
-    """The loss's gradient by the outputs; None if it refuses them."""
+def slope_of(end: End, y: Tensor, target: Any, place: int = 0) -> Tensor | None:
+    """The loss's gradient by the outputs, or by the one at a place of several; None if it refuses them."""
     with enable_grad():
         leaf = y.detach().requires_grad_(True)
+        given = [*end.parts[:place], leaf, *end.parts[place + 1 :]]
         try:
-            (slope,) = grad(end.loss_fn(rebuilt(end.output, iter([leaf])), target), [leaf], allow_unused=True)
+            (slope,) = grad(end.loss_fn(rebuilt(end.output, iter(given)), target), [leaf], allow_unused=True)
         except (ValueError, RuntimeError, TypeError, IndexError):
             return None
     return ops.zeros_like(leaf) if slope is None else slope.detach()

@@ -42,7 +42,7 @@ UNRELATED = Disease(
     "Zhang, Bengio, Hardt, Recht, Vinyals, Understanding deep learning requires rethinking generalization, 2017; Cover "
     "and Hart 1967",
     (
-        *("non-finite", "wrong-labels", "no-signal", "few-samples", "signal-lost"),
+        *("non-finite", "wrong-labels", "no-signal", "few-samples", "signal-lost", "unused-inputs", "order-unseen"),
         *("masks-turned", "targets-out-of-step", "axes-in-another-order", "rare-class"),
     ),
     fact=True,

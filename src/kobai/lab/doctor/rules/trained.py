@@ -80,7 +80,7 @@ STANDING = Disease(
     "A product has the derivative 0 for a factor whose other factor is 0: zeros before a rectifier, a scale of 0, a unit "
     "that is never active. Such a zero stays, for nothing ever moves it.",
     "Goodfellow, Bengio, Courville, Deep Learning, 2016, section 8.4",
-    (*FAULTS, *"bounded-scores symmetric saturated collapsed dying-relu vanishing-gradient".split()),
+    (*FAULTS, *"bounded-scores symmetric saturated collapsed dying-relu vanishing-gradient unused-inputs".split()),
     certain=True,
 )
 
