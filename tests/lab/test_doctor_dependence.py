@@ -292,22 +292,6 @@ def test_a_series_that_is_smoothed_instead_of_forecast() -> None:
     assert diseases(Tagger(3, 3, batch_first=True), (x[:, :-1], x[:, 1:]), F.mse_loss) == []
 
 
-def test_a_column_of_the_table_is_the_answer() -> None:
-    model, x, t = regression()
-    table = kobai.cat([x[:, :6], t[:, None] * 3 + 1, x[:, 6:7]], 1)
-    first = found(model, (table, t[:, None]), F.mse_loss)[0]
-    assert first.disease == "answer-in-input"
-    names = {"x": table}
-    exec(first.cure.code, names)
-    assert names["x"].shape == (96, 7)
-    model, x, t = regression(2)
-    labels = (t > 0).long()
-    assert diseases(model, (kobai.cat([x[:, :7], 5.0 - labels[:, None].float()], 1), labels))[0] == "answer-in-input"
-    binary = (x > 0).float()
-    assert "answer-in-input" not in diseases(model, (binary, labels))
-    assert "answer-in-input" not in diseases(model, (x, (x[:, 0] > 0).long()))
-
-
 # --- what is not used ---------------------------------------------------------------------------------------------------
 
 

@@ -127,10 +127,12 @@ def set_loss(name: str) -> tuple[str, Action]:
 @cure
 def shrink(name: str, part: float) -> tuple[str, Action]:
     """A weight with a part of its size."""
+    path, _, last = name.rpartition(".")
 
     def action(patient: Patient) -> None:
         with no_grad():
-            patient.model.get_parameter(name).mul_(part)
+            for inner, parameter in patient.model.get_submodule(path).named_parameters():
+                if inner.rpartition(".")[2] == last:  # another cure may have put the layer into a Sequential
+                    parameter.mul_(part)
 
-    path, _, last = name.rpartition(".")
     return f"with kobai.no_grad():\n    {expression(path)}.{last}.mul_({part:g})  # before training begins", action

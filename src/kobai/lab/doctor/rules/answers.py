@@ -23,7 +23,7 @@ from kobai.xp import to_host
 EQUAL, BY_CHANCE = 0.98, 0.8
 NO_EFFECT, DIRECT = 1e-6, 3.0
 LOOKED_AT = 12
-EXACT, ENOUGH, CLASSES = 1e-5, 32, 20
+ENOUGH = 32
 
 ANSWER_IN_INPUT = Disease(
     "answer-in-input",
@@ -31,75 +31,13 @@ ANSWER_IN_INPUT = Disease(
     f"of sequences: {EQUAL:.0%} of the targets are the input some steps later (by chance less than {BY_CHANCE:.0%}), and the "
     f"outputs that the loss compares with them change by more than {NO_EFFECT:g} of their size if that input is exchanged; or "
     "they are the input at the same step, of words, or of a net that sees no later step, and that input has more than "
-    f"{DIRECT:g} times the effect of a typical one, or later ones have none. Of tables: one of several features has one value "
-    f"for each class, or is a linear function of the target within {EXACT:g} of its deviation, and no other feature is. A "
-    "target that is the whole input is that of an autoencoder",
+    f"{DIRECT:g} times the effect of a typical one, or later ones have none",
     "∂y_t/∂x_s ≠ 0 for the x_s that is the target of y_t: the loss is lowest for a net that copies it, and learns nothing of "
     "what is wanted, where that input will not be known. p(x) = Π p(x_t | x_1 … x_{t−1}) has each step depend on earlier ones.",
-    "Vaswani et al., Attention is all you need, 2017, section 3.2.3 (masking); Kaufman, Rosset, Perlich, Leakage in data "
-    "mining, 2012",
+    "Vaswani et al., Attention is all you need, 2017, section 3.2.3 (masking)",
     ("non-finite", "wrong-labels", "mixed-samples"),
     fact=True,
 )
-
-
-def answer_in_input(view: View) -> Finding | None:
-    """Targets that are an input, at a place on which the outputs that are compared with them depend."""
-    return _of_table(view) or _of_sequence(view)
-
-
-# --- tables
-
-
-def _of_table(view: View) -> Finding | None:
-    """A feature that tells the target alone."""
-    t = view.target
-    if len(view.inputs) != 1 or not isinstance(t, Tensor) or not isinstance(view.inputs[0], Tensor):
-        return None
-    x = to_host(view.inputs[0].detach().array)
-    own = to_host(t.detach().array).reshape(len(t), -1)
-    if view.whole_numbers or x.ndim != 2 or x.shape[1] < 3 or len(x) < ENOUGH or len(own) != len(x):
-        return None
-    if own.shape[1] > 1 or not np.isfinite(x).all() or not np.isfinite(own).all():
-        return None  # of several targets one may be told by an input on purpose
-    answers, rest = _telling(x.astype(np.float64), own[:, 0].astype(np.float64))
-    if not answers:
-        return None
-    places, names = ", ".join(map(str, answers)), "s" * (len(answers) > 1)
-    return ANSWER_IN_INPUT.found(
-        Evidence("what one feature leaves open of the target, of its deviation", rest, EXACT, False),
-        cause=f"Feature{names} {places} of the inputs alone tell{'s' * (not names)} the target, for all {len(x)} samples: the "
-        "target's own column, or one made of it, was not taken out of the table.",
-        cure=Cure(
-            f"keep = [i for i in range(x.shape[1]) if i not in {answers}]\n"
-            "x = x[:, keep]  # if it will not be known where the net is used; else no net is needed"
-        ),
-        severity="warning",
-    )
-
-
-def _telling(x: Numbers, t: Numbers) -> tuple[list[int], float]:
-    """Features that have one value for each class, or are linear in the target; and what they leave of its deviation."""
-    kinds = np.unique(t)
-    if len(kinds) < 2 or t.std() == 0:
-        return [], 1.0
-    found, rests = [], []
-    whole = len(kinds) <= CLASSES and len(t) >= ENOUGH * len(kinds) / 2
-    for i in range(x.shape[1]):
-        if whole and len(np.unique(x[:, i])) == len(kinds) == len(np.unique(np.stack([x[:, i], t], 1), axis=0)):
-            found.append(i)
-            rests.append(0.0)
-        elif not whole and x[:, i].std() > 0:
-            a, b = (x[:, i] - x[:, i].mean()) / x[:, i].std(), (t - t.mean()) / t.std()
-            rest = float(np.sqrt(np.mean((b - (a @ b / len(a)) * a) ** 2)))
-            if rest < EXACT:
-                found.append(i)
-                rests.append(rest)
-    few = 0 < len(found) <= max(1, x.shape[1] // 4)
-    return (found, max(rests)) if few else ([], 1.0)
-
-
-# --- sequences
 
 
 @dataclass(frozen=True)
@@ -110,7 +48,7 @@ class Copied:
     share: float
 
 
-def _of_sequence(view: View) -> Finding | None:
+def answer_in_input(view: View) -> Finding | None:
     """A step of a sequence that is the target of an output which depends on it."""
     if view.ledger is None or not isinstance(view.target, Tensor) or not view.inputs:
         return None

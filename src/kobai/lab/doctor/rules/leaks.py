@@ -68,7 +68,7 @@ NEAR_DUPLICATES = Disease(
 def target_in_inputs(view: View) -> Finding | None:
     """Columns that alone give the target: one value for each class, the same order, or an exact sum of few."""
     both = gathered(view.seen)
-    if both is None:
+    if both is None or view.inputs[0].ndim != 2:  # a step of a sequence may be what is asked for
         return None
     x, t = both
     if len(x) < ENOUGH or not COLUMNS <= x.shape[1] <= WIDEST or not np.isfinite(x).all() or not np.isfinite(t).all():

@@ -11,6 +11,7 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure, Patient
 from kobai.lab.doctor.cures_of_outputs import shrink
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
+from kobai.lab.doctor.flow import mode
 from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
 from kobai.lab.doctor.rules.ends import parts, rebuilt
 from kobai.lab.doctor.rules.view import View
@@ -60,7 +61,7 @@ def overconfident(view: View) -> Finding | None:
     """The loss of the first outputs over that of zeros, and the weight that, made smaller, brings it down most."""
     assert view.ledger is not None
     model, _ = copy_of(view.ledger.case.model)
-    with evaluated(model), computing(view.precision, device_of(model).type):
+    with mode(model, training=True), computing(view.precision, device_of(model).type):
         output = model(*view.inputs)
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return None
@@ -102,7 +103,7 @@ def _cost(view: View, model: Any, name: str, part: float) -> float:
     """The loss with one weight made smaller; infinite if it is none."""
     weight = model.get_parameter(name)
     kept = weight.detach().clone()
-    with evaluated(model):
+    with mode(model, training=True):  # as it is trained: running statistics have not seen anything yet
         weight.mul_(part)
         cost = view.cost(model(*view.inputs), view.target)
         weight.copy_(kept)
