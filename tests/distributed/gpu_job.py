@@ -28,7 +28,7 @@ from kobai.distributed.world import found
 from kobai.errors import CaptureError, DistError
 from kobai.nn.parallel import DistributedDataParallel
 
-RANK = int(os.environ["LOCAL_RANK"])
+RANK = int(os.environ.get("LOCAL_RANK", "0"))
 DEVICE = f"cuda:{RANK}"
 DTYPES = [kobai.float32, kobai.float64, kobai.float16, kobai.bfloat16, kobai.int64]
 OPERATIONS = ["sum", "product", "min", "max", "avg", "band", "bxor"]

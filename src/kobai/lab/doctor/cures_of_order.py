@@ -14,7 +14,7 @@ class Positions(nn.Module):
 
     >>> import kobai
     >>> Positions(4, 2)(kobai.zeros(3, 4, 2)).shape
-    (3, 4, 2)
+    kobai.Size([3, 4, 2])
     """
 
     def __init__(self, length: int, size: int) -> None:

@@ -70,7 +70,8 @@ class Seen:
 def look(restored: job.Restored, state: dict[str, Any], batch: tuple[Tensor, Tensor]) -> Seen:
     """Observe a step of both nets, on copies. Draws random numbers."""
     settings = restored.settings
-    fresh, begun = job.begin(settings, state["config"]["model"])
+    # The name may be that of a net of the user's own, which only what the settings hold may make.
+    fresh, begun = job.begin(settings, {**state["config"]["model"], "name": settings.model})
     loss_fn = loss_of(settings, TensorDataset(*batch), restored.outputs)
     trained = copy.deepcopy(restored.model)
     going = job.optimizer_of(settings, trained)
