@@ -50,6 +50,23 @@ def test_a_session_ends_with_its_function(error):
     assert "_inside" not in made[0].__dict__
 
 
+def test_a_session_that_stands_aside_is_no_end_of_sessions():
+    """While it does, another thread's session may end, which must not make the tensors plain again."""
+    session = Session(Rules())
+
+    def inside():
+        with xp.apart():
+            assert xp.recorder() is None
+            thread = threading.Thread(target=lambda: Session(Rules()).within(lambda: None))
+            thread.start()
+            thread.join()
+        assert "_array" in Tensor.__dict__
+        return xp.recorder()
+
+    assert session.within(inside) is session.recorder
+    assert plain()
+
+
 def test_a_thread_has_one_session():
     outer = Session(Rules())
 

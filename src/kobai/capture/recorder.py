@@ -24,7 +24,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from operator import length_hint
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -210,13 +209,8 @@ class Recorder(Rules):
 
     def _do_apart(self, function: Callable[..., Any], *args: Any) -> None:
         """:meth:`_do` of what may launch kernels of its own: these are no part of the step, for it calls them anew."""
-        thread = get_ident()
-        session = _xp.sessions.pop(thread, None)
-        try:
+        with _xp.apart():
             self._do(function, *args)
-        finally:
-            if session is not None:
-                _xp.sessions[thread] = session
 
     def _unwrap(self, value: Any) -> Any:
         kind = type(value)

@@ -203,7 +203,7 @@ class Session:
 
     def _begin(self) -> None:
         with _switching:
-            if self.thread in sessions:
+            if sessions.get(self.thread) is not None:
                 raise RuntimeError("capture: another step is being recorded in this thread")
             sessions[self.thread] = self
             Tensor._array, Tensor._grad = _arrays, _grads  # type: ignore[assignment]

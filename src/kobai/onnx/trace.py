@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -127,12 +126,8 @@ class Tracer(Rules):
 
     def aside(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function outside of the session: what it does is no part of the model."""
-        thread = get_ident()
-        session = _xp.sessions.pop(thread)
-        try:
+        with _xp.apart():
             return function(*raw_of(args), **{name: raw_of(x) for name, x in options.items()})
-        finally:
-            _xp.sessions[thread] = session
 
     def primitive(self, key: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Run a primitive on the example and note it."""
