@@ -361,20 +361,6 @@ def recorder() -> Any:
     return getattr(sessions.get(get_ident()), "recorder", None) if sessions else None
 
 
-@contextmanager
-def apart() -> Iterator[None]:
-    """As if nothing were at work in this thread. Its entry stays, for an empty table means that no thread has a session."""
-    thread = get_ident()
-    session = sessions.get(thread)
-    if session is not None:
-        sessions[thread] = None
-    try:
-        yield
-    finally:
-        if session is not None:
-            sessions[thread] = session
-
-
 # --- making and moving ------------------------------------------------------------------------------------------------
 
 

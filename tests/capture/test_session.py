@@ -11,7 +11,7 @@ import pytest
 import kobai
 from kobai import xp
 from kobai.capture import session as module
-from kobai.capture.rules import Rules, Uncaptured
+from kobai.capture.rules import Rules, Uncaptured, apart
 from kobai.capture.session import Session
 from kobai.core.tensor import Tensor
 
@@ -55,7 +55,7 @@ def test_a_session_that_stands_aside_is_no_end_of_sessions():
     session = Session(Rules())
 
     def inside():
-        with xp.apart():
+        with apart():
             assert xp.recorder() is None
             thread = threading.Thread(target=lambda: Session(Rules()).within(lambda: None))
             thread.start()

@@ -32,7 +32,7 @@ from kobai import xp as _xp
 from kobai.capture import numpy_calls
 from kobai.capture.arrays import Recorded, active, namespace, raw_of
 from kobai.capture.memory import Workspace
-from kobai.capture.rules import Rules
+from kobai.capture.rules import Rules, apart
 from kobai.cpu import blas
 from kobai.engine import dispatch
 from kobai.errors import CaptureError
@@ -209,7 +209,7 @@ class Recorder(Rules):
 
     def _do_apart(self, function: Callable[..., Any], *args: Any) -> None:
         """:meth:`_do` of what may launch kernels of its own: these are no part of the step, for it calls them anew."""
-        with _xp.apart():
+        with apart():
             self._do(function, *args)
 
     def _unwrap(self, value: Any) -> Any:

@@ -19,10 +19,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 from kobai.errors import CaptureError
+from kobai.xp import sessions
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -211,6 +214,20 @@ class Uncaptured(Rules):
 
     def fail(self, message: str) -> None:
         """Everything is allowed."""
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """As if nothing were at work in this thread. Its entry stays, for an empty table means that no thread has a session."""
+    thread = get_ident()
+    session = sessions.get(thread)
+    if session is not None:
+        sessions[thread] = None
+    try:
+        yield
+    finally:
+        if session is not None:
+            sessions[thread] = session
 
 
 def _tensors_of(module: Any) -> dict[str, Any]:

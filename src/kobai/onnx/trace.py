@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kobai import xp as _xp
-from kobai.capture.rules import Rules
+from kobai.capture.rules import Rules, apart
 from kobai.capture.session import Session
 from kobai.core.primitive import REGISTRY, RUNNERS
 from kobai.core.tape import as_array
@@ -126,7 +125,7 @@ class Tracer(Rules):
 
     def aside(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Call a function outside of the session: what it does is no part of the model."""
-        with _xp.apart():
+        with apart():
             return function(*raw_of(args), **{name: raw_of(x) for name, x in options.items()})
 
     def primitive(self, key: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
