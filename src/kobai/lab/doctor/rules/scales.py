@@ -20,7 +20,9 @@ from kobai.train.batches import device_of
 from kobai.train.step import computing
 
 SURE, TOO_SURE, SHRUNK = 10.0, 3.0, (0.3, 0.1, 0.03, 0.01)
-"""Loss of the first outputs over that of outputs that are all 0; and what they, or a weight, are multiplied by."""
+"""Loss of the first outputs over that of outputs that are all 0, and what they, or a weight, are multiplied by."""
+NUMBERS = 10.0
+"""How many times these limits are larger for numbers, which may be small in whatever unit, and whose errors are squared."""
 NEAR = 1.3
 """Of that loss, with which nothing is claimed any more."""
 NO_BETTER, FAR_BETTER = 0.95, 0.7
@@ -29,12 +31,12 @@ NO_BETTER, FAR_BETTER = 0.95, 0.7
 OVERCONFIDENT = Disease(
     "overconfident",
     "first outputs that are far too large",
-    f"the loss of the first outputs is above {TOO_SURE:g} times that of outputs that are all 0 (an error above {SURE:g}), and "
-    f"that of the same outputs, made smaller, comes down to {NEAR:g} times that",
+    f"the loss of the first outputs is above {TOO_SURE:g} times that of outputs that are all 0 (an error above {SURE:g}; "
+    f"{NUMBERS:g} times as much where the targets are no classes), and that of the same outputs, made smaller, comes down to "
+    f"{NEAR:g} times that",
     "Who knows nothing should say nothing: equal scores, or outputs of the targets' size. Scores of size s cost about s where "
     "they are wrong, and the first steps do nothing but make them small. An embedding of deviation 1 that is the last layer "
-    "too "
-    "gives scores of size √d, for d units.",
+    "too gives scores of size √d, for d units.",
     "Karpathy, A recipe for training neural networks, 2019 (verify the loss at init); Press and Wolf, arXiv:1608.05859 (tied "
     "weights)",
     (*FAULTS, *OPTIMISER, "exploding-activations"),
@@ -66,7 +68,8 @@ def overconfident(view: View) -> Finding | None:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return None
         first, none = view.cost(output, view.target), view.cost(0 * output, view.target)
-        if not 0 < none < math.inf or not TOO_SURE * none < first < math.inf:
+        scale = 1.0 if view.whole_numbers else NUMBERS
+        if not 0 < none < math.inf or not scale * TOO_SURE * none < first < math.inf:
             return None
         if not min(view.cost(part * output, view.target) for part in SHRUNK) < NEAR * none:
             return None
@@ -77,7 +80,7 @@ def overconfident(view: View) -> Finding | None:
         f", and {name} with {part:g} of its initial size makes it {_cost(view, model, name, part):.3g}" if name else ""
     )
     return OVERCONFIDENT.found(
-        graded("loss of the first outputs over that of outputs that are all 0", first / none, SURE, TOO_SURE),
+        graded("loss of the first outputs over that of outputs that are all 0", first / none, scale * SURE, scale * TOO_SURE),
         cause=f"The first loss is {first:.3g}, and {none:.3g} for outputs that are all 0: the outputs, of size {size:.2g}, "
         "are far "
         f"too large{smaller}.",
