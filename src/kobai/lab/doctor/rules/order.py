@@ -14,7 +14,7 @@ from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.flow import flow
 from kobai.lab.doctor.rules.capacity import severity
 from kobai.lab.doctor.rules.dependence import FEW, Numbers, outputs_of, padded, redrawn
-from kobai.lab.doctor.rules.relations import beyond_shuffles, described
+from kobai.lab.doctor.rules.relations import beyond_shuffles, described, standardised
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 
@@ -120,7 +120,7 @@ def _strongest(features: Numbers, targets: Numbers) -> float:
     some = features[:, (features != 0).sum(0) >= len(features) // 10]
     if not some.shape[1]:
         return 0.0
-    a, b = ((part - part.mean(0)) / np.maximum(part.std(0), 1e-6) for part in (some, targets))
+    a, b = standardised(some), standardised(targets)
     return float(np.abs(a.T @ b).max()) / len(a)
 
 

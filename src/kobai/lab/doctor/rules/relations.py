@@ -30,10 +30,15 @@ def described(x: Tensor, axes: int = 2) -> Numbers:
     return np.asarray(array, np.float32).reshape(*array.shape[:axes], -1)[..., :KINDS]
 
 
+def standardised(part: Numbers) -> Numbers:
+    """Columns of mean 0 and deviation 1; those that hardly vary stay small."""
+    scaled: Numbers = (part - part.mean(0)) / np.maximum(part.std(0), 1e-6)
+    return scaled
+
+
 def covariance(a: Numbers, b: Numbers) -> float:
     """Sum of the squared correlations of the features of a and b, whose last axis is that of features."""
-    a, b = (part.reshape(-1, part.shape[-1])[:MOST].astype(np.float64) for part in (a, b))
-    a, b = ((part - part.mean(0)) / np.maximum(part.std(0), 1e-6) for part in (a, b))
+    a, b = (standardised(part.reshape(-1, part.shape[-1])[:MOST].astype(np.float64)) for part in (a, b))
     return float(((a.T @ b / len(a)) ** 2).sum())
 
 

@@ -49,10 +49,8 @@ DROWNED = Disease(
     f"mean ({NO_BETTER:g} of its loss), while in a copy in which the other parts are given no gradient by the loss itself it "
     f"comes below {FAR_BETTER:g} of that",
     "Terms of a loss are traded against each other at their sizes. A divergence that is a sum over codes beside an error "
-    "that is "
-    "a mean over pixels counts as many times too much as there are pixels: codes without information cost least, and every "
-    "answer "
-    "is the mean. The bound on the likelihood has the sum in both.",
+    "that is a mean over pixels counts as many times too much as there are pixels: codes without information cost least, and "
+    "every answer is the mean. The bound on the likelihood has the sum in both.",
     "Kingma and Welling, arXiv:1312.6114, equation 10; Bowman et al., arXiv:1511.06349 (collapse); Higgins et al., ICLR 2017",
     (*FAULTS,),
     certain=True,
@@ -82,8 +80,7 @@ def overconfident(view: View) -> Finding | None:
     return OVERCONFIDENT.found(
         graded("loss of the first outputs over that of outputs that are all 0", first / none, scale * SURE, scale * TOO_SURE),
         cause=f"The first loss is {first:.3g}, and {none:.3g} for outputs that are all 0: the outputs, of size {size:.2g}, "
-        "are far "
-        f"too large{smaller}.",
+        f"are far too large{smaller}.",
         cure=shrink(name, part)
         if name
         else Cure("# make the first outputs small: a last layer whose weights have deviation 1/√n, or begin at 0"),
@@ -140,9 +137,9 @@ def drowned(view: View) -> Finding | None:
         Evidence("loss of a trained copy's answer over that of the targets' mean", own, NO_BETTER, True),
         Evidence("the same, over that of a copy trained without the other terms", own / freed, 1 / FAR_BETTER, True),
         cause=f"After {len(course.losses)} steps the answer costs {own:.3g} times as much as the targets' mean, the same for "
-        "every "
-        f"sample, and {freed:.2g} times in a copy that was trained without the other terms of the loss: their weight is too "
-        "large, and the code says nothing (as in a variational autoencoder whose divergence is a sum and whose error a mean).",
+        f"every sample, and {freed:.2g} times in a copy that was trained without the other terms of the loss: their weight is "
+        "too large, and the code says nothing (as in a variational autoencoder whose divergence is a sum and whose error "
+        "a mean).",
         cure=Cure(
             "# weigh the terms alike: sums over all features and over all codes, means over samples alone,\n"
             "# loss = ((y - t) ** 2).reshape(len(t), -1).sum(1).mean() + divergence.sum(1).mean()\n"
