@@ -76,6 +76,10 @@ def squared(y: Any, t: Any) -> Any:
     return ((y - t) ** 2).mean()
 
 
+def of_words(y: Any, t: Any) -> Any:
+    return F.cross_entropy(y.transpose(1, 2), t)
+
+
 def spoilt(x: Any) -> Any:
     x[3, 2] = float("nan")
     return x
@@ -152,6 +156,19 @@ class Bag(nn.Module):
         return self.head(self.embed(x).mean(1))
 
 
+class NextWord(nn.Module):
+    """Scores of the next word, by a recurrent net that reads the words before, or those behind as well."""
+
+    def __init__(self, both_ways: bool = False) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.embed, self.rnn = nn.Embedding(10, 16), nn.GRU(16, 20, batch_first=True, bidirectional=both_ways)
+        self.head = nn.Linear(40 if both_ways else 20, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.rnn(self.embed(x))[0])
+
+
 class Sliced(nn.Module):
     """The first features only."""
 
@@ -201,6 +218,7 @@ STEPS = kobai.randn(128, 6).argsort(1)
 PLACES = STEPS.argsort(1)
 WORDS = kobai.randint(10, (128, 6))
 SUMS = ((WORDS > 4).sum(1) > 3).long()
+TEXT = kobai.randint(10, (64, 13))
 LEFT_OUT = T.clone()
 LEFT_OUT[::2] = -100
 
@@ -332,8 +350,8 @@ EXAMPLES = {
     ),
     "independence.mixed_samples": Example(lambda: seen(Turned(True)), lambda: seen(Turned(False, True))),
     "answers.answer_in_input": Example(
-        lambda: seen(net(), (kobai.cat([X[:, :19], 2.0 * T[:, None]], 1), T)),
-        lambda: seen(layers(20, 30, 20), (X, X), F.mse_loss),
+        lambda: seen(NextWord(both_ways=True), (TEXT[:, :-1], TEXT[:, 1:]), of_words),
+        lambda: seen(NextWord(), (TEXT[:, :-1], TEXT[:, 1:]), of_words),
     ),
     "order.order_unseen": Example(
         lambda: seen(Bag(), (STEPS, (PLACES[:, 0] < PLACES[:, 1]).long())), lambda: seen(Bag(), (WORDS, SUMS))
