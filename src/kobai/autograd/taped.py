@@ -17,22 +17,20 @@ that is missing here raises, so nothing derived is ever taken for a constant.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kobai import ops, xp
+from kobai.core.stand_in import ARITHMETIC, COMPARISONS, NUMBERS, SIGNS, StandIn
 from kobai.core.tensor import Tensor
 
 
-class Taped:
+class Taped(StandIn):
     """An array that is a tensor: an ndarray's attributes and methods, by operations that the tape records."""
 
     __slots__ = ("__weakref__", "_root", "_seen", "_step", "_tensor")
-    __array_ufunc__ = None  # NumPy must not take it for one of its own
-    __array_priority__ = 200
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(
         self, tensor: Tensor, root: Taped | None = None, step: Callable[[Tensor], Tensor] | None = None
@@ -51,7 +49,6 @@ class Taped:
         return self._tensor
 
     base = property(lambda self: self.tensor._array)
-    T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
 
     def view_by(self, step: Callable[[Tensor], Tensor]) -> Taped:
@@ -103,11 +100,22 @@ class Taped:
             key, value = _indices(index), given(value)
             self.change(lambda seen: seen.__setitem__(key, value))
 
+    def _takes(self, other: Any) -> bool:
+        return isinstance(other, (Taped, *NUMBERS)) or xp.is_array(other)
+
+    def _call(self, name: str, *operands: Any, in_place: bool = False) -> Any:
+        values, dtype = [given(operand) for operand in operands], self.tensor._array.dtype
+        values = [  # truth values as numbers, which Tensor refuses
+            v.to(dtype) if isinstance(v, Tensor) and v._array.dtype == np.bool_ != dtype else v for v in values
+        ]
+        made = _FUNCTIONS[name](*values)
+        if not in_place:
+            return Taped(made)
+        self.write(made)
+        return self
+
     def __len__(self) -> int:
         return len(self.tensor)
-
-    def __iter__(self) -> Iterator[Taped]:
-        return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
         return bool(self.tensor)
@@ -135,9 +143,6 @@ class Taped:
 
     def copy(self, order: str = "C") -> Taped:
         return Taped(self.tensor.clone())
-
-    def fill(self, value: Any) -> None:
-        self.write(value)
 
     def reshape(self, *shape: Any, order: str = "C") -> Taped:
         return self.view_by(lambda tensor: tensor.reshape(*shape))
@@ -170,35 +175,9 @@ for _name in "shape strides dtype ndim size itemsize nbytes flags".split():
     setattr(Taped, _name, property(operator.attrgetter(f"tensor._array.{_name}")))
 
 
-def _operator(function: Callable[..., Any], reflected: bool, in_place: bool) -> Any:
-    def operate(self: Taped, other: Any) -> Any:
-        if not isinstance(other, (Taped, int, float, np.generic)) and not xp.is_array(other):
-            return NotImplemented
-        a, b = self.tensor, given(other)
-        if isinstance(b, Tensor) and b._array.dtype == np.bool_ != a._array.dtype:
-            b = b.to(a.dtype)  # as a number, which Tensor refuses
-        made = function(b, a) if reflected else function(a, b)
-        if not in_place:
-            return Taped(made)
-        self.write(made)
-        return self
-
-    return operate
-
-
-def _of_one(function: Callable[..., Any]) -> Any:
-    return lambda self: Taped(function(self.tensor))
-
-
-for _symbol in "add sub mul truediv floordiv mod pow matmul and or xor".split():
-    _function = getattr(operator, f"__{_symbol}__")
-    setattr(Taped, f"__{_symbol}__", _operator(_function, False, False))
-    setattr(Taped, f"__r{_symbol}__", _operator(_function, True, False))
-    setattr(Taped, f"__i{_symbol}__", _operator(_function, False, True))
-for _symbol in "lt le gt ge eq ne".split():
-    setattr(Taped, f"__{_symbol}__", _operator(getattr(operator, _symbol), False, False))
-for _symbol in "neg abs invert pos".split():
-    setattr(Taped, f"__{_symbol}__", _of_one(getattr(operator, _symbol)))
+_FUNCTIONS = {
+    name: getattr(operator, f"__{symbol}__") for symbol, name in (ARITHMETIC | COMPARISONS | SIGNS).items()
+}  # of tensors
 
 
 def same_memory(a: Tensor, b: Tensor) -> bool:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from kobai.capture.memory import Block
+from kobai.core.stand_in import NUMBERS, StandIn
 from kobai.errors import CaptureError
 from kobai.formula import elementary
 from kobai.xp import recorder
@@ -45,13 +46,11 @@ def _reads(of: Callable[..., Any], what: str) -> Any:
     return lambda self, *args, **kwargs: of(active().host_read(what, self.raw), *args, **kwargs)
 
 
-class Recorded:
+class Recorded(StandIn):
     """A host array of a step that is being recorded: an ndarray's methods, but no way to read its values."""
 
     __slots__ = ("__weakref__", "block", "raw")
-    __array_ufunc__ = None  # NumPy must not take it for one of its own
     __array_priority__ = 100
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, raw: np.ndarray[Any, Any], block: Block | None) -> None:
         self.raw = raw
@@ -69,11 +68,14 @@ class Recorded:
     __repr__ = _reads(repr, "repr()")
     __array__ = _reads(np.array, "conversion to a numpy.ndarray")
 
+    def _takes(self, other: Any) -> bool:
+        return isinstance(other, (Recorded, np.ndarray, *NUMBERS))
+
+    def _call(self, name: str, *operands: Any, in_place: bool = False) -> Any:
+        return active().call(getattr(np, name), operands, {"out": self} if in_place else {})
+
     def __len__(self) -> int:
         return len(self.raw)
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self.raw)))
 
     def __getitem__(self, index: Any) -> Any:
         return active().call(operator.getitem, (self, index), {})
@@ -93,9 +95,6 @@ class Recorded:
 
     def flatten(self, order: str = "C") -> Any:
         return self.copy().reshape(-1) if order == "C" else active().call(np.ndarray.flatten, (self, order), {})
-
-    def fill(self, value: Any) -> None:
-        self[...] = value
 
     def reshape(self, *shape: Any, **options: Any) -> Any:
         made = self.raw.reshape(*shape, **options)
@@ -119,32 +118,8 @@ _METHODS: dict[str, Any] = {
 }
 
 
-def _operator(function: Any, reflected: bool = False, in_place: bool = False) -> Any:
-    def operate(self: Recorded, other: Any) -> Any:
-        if not isinstance(other, (Recorded, np.ndarray, np.generic, int, float)):
-            return NotImplemented
-        operands = (other, self) if reflected else (self, other)
-        return active().call(function, operands, {"out": self} if in_place else {})
-
-    return operate
-
-
 for _name in "shape strides dtype ndim size itemsize nbytes flags".split():
     setattr(Recorded, _name, property(operator.attrgetter(f"raw.{_name}")))
-for _symbol, _function in {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "floordiv": np.floor_divide,
-    "mod": np.remainder, "pow": np.power, "matmul": np.matmul, "and": np.bitwise_and, "or": np.bitwise_or,
-    "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift,
-}.items():  # fmt: skip
-    setattr(Recorded, f"__{_symbol}__", _operator(_function))
-    setattr(Recorded, f"__r{_symbol}__", _operator(_function, reflected=True))
-    setattr(Recorded, f"__i{_symbol}__", _operator(_function, in_place=True))
-for _symbol, _function in {
-    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
-}.items():  # fmt: skip
-    setattr(Recorded, f"__{_symbol}__", _operator(_function))
-for _symbol, _function in {"neg": np.negative, "abs": np.absolute, "invert": np.invert, "pos": np.positive}.items():
-    setattr(Recorded, f"__{_symbol}__", lambda self, f=_function: active().call(f, (self,), {}))
 
 # --- the namespace ----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from kobai.core.stand_in import NUMBERS, StandIn
 from kobai.onnx.errors import OnnxExporterError
 from kobai.xp import recorder
 
@@ -60,19 +61,16 @@ def _reads(of: Callable[..., Any], what: str) -> Any:
     return lambda self, *args, **options: of(active().known(what, self), *args, **options)
 
 
-class Traced:
+class Traced(StandIn):
     """An array of a model that is being exported: an ndarray's methods, each of which is noted or refused."""
 
     __slots__ = ("__weakref__", "raw", "value")
-    __array_ufunc__ = None  # NumPy must not take it for one of its own
     __array_priority__ = 100
-    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, raw: Any, value: Value) -> None:
         self.raw, self.value = raw, value
 
     base = property(lambda self: self.raw)
-    T = property(lambda self: self.transpose())
 
     item = _reads(np.ndarray.item, "item()")
     tolist = _reads(np.ndarray.tolist, "tolist()")
@@ -82,11 +80,14 @@ class Traced:
     __index__ = _reads(int, "use as an index")
     __array__ = _reads(np.array, "conversion to a numpy.ndarray")
 
+    def _takes(self, other: Any) -> bool:
+        return isinstance(other, (Traced, np.ndarray, *NUMBERS))
+
+    def _call(self, name: str, *operands: Any, in_place: bool = False) -> Any:
+        return active().call(getattr(np, name), operands, {})  # a graph has values only: ``a += b`` is a new one
+
     def __len__(self) -> int:
         return len(self.raw)
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self.raw)))
 
     def __getitem__(self, index: Any) -> Any:
         return active().call(operator.getitem, (self, index), {})
@@ -104,9 +105,6 @@ class Traced:
     def copy(self, order: str = "C") -> Any:
         return active().call(np.copy, (self,), {})
 
-    def fill(self, value: Any) -> None:
-        self[...] = value
-
     def reshape(self, *shape: Any, **options: Any) -> Any:
         return active().call(np.reshape, (self, self.raw.reshape(*shape).shape), {})
 
@@ -120,30 +118,6 @@ class Traced:
 
 for _name in "shape strides dtype ndim size itemsize nbytes flags".split():
     setattr(Traced, _name, property(operator.attrgetter(f"raw.{_name}")))
-
-
-def _operator(function: Any, reflected: bool = False) -> Any:
-    def operate(self: Traced, other: Any) -> Any:
-        if not isinstance(other, (Traced, np.ndarray, np.generic, int, float)):
-            return NotImplemented
-        return active().call(function, (other, self) if reflected else (self, other), {})
-
-    return operate
-
-
-for _symbol, _function in {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "floordiv": np.floor_divide,
-    "mod": np.remainder, "pow": np.power, "matmul": np.matmul, "and": np.bitwise_and, "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-}.items():  # fmt: skip
-    setattr(Traced, f"__{_symbol}__", _operator(_function))
-    setattr(Traced, f"__r{_symbol}__", _operator(_function, reflected=True))
-for _symbol, _function in {
-    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
-}.items():  # fmt: skip
-    setattr(Traced, f"__{_symbol}__", _operator(_function))
-for _symbol, _function in {"neg": np.negative, "abs": np.absolute, "invert": np.invert, "pos": np.positive}.items():
-    setattr(Traced, f"__{_symbol}__", lambda self, f=_function: active().call(f, (self,), {}))
 
 
 class _Function:

@@ -28,6 +28,7 @@ import numpy as np
 
 from kobai.core import tape
 from kobai.core.primitive import RUNNERS
+from kobai.core.stand_in import NUMBERS, StandIn
 from kobai.core.tape import as_array
 from kobai.xp import Backend, adopt_array_type, backend_of, is_array, to_host, xp_of
 
@@ -48,12 +49,10 @@ def _reads(what: str) -> Any:
     return read
 
 
-class Batched:
+class Batched(StandIn):
     """The same array of every sample; see the top of this file. Use the types that :func:`kind_of` makes."""
 
     __slots__ = ("__weakref__", "batched", "inner")
-    __array_priority__ = 200
-    __hash__ = None  # type: ignore[assignment]
 
     samples: ClassVar[int]
     depth: ClassVar[int]
@@ -72,7 +71,6 @@ class Batched:
     ndim = property(lambda self: self.inner.ndim - self.batched)
     size = property(lambda self: math.prod(self.shape))
     nbytes = property(lambda self: self.size * self.inner.itemsize)
-    T = property(lambda self: self.transpose())
     base = property(lambda self: self.inner)  # in which every chain of bases ends with the owner of the memory
 
     data = property(lambda self: SimpleNamespace(ptr=_address(self.inner)))
@@ -97,11 +95,17 @@ class Batched:
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         return getattr(self.namespace, function.__name__)(*args, **options)
 
+    def _takes(self, other: Any) -> bool:
+        return is_array(other) or isinstance(other, NUMBERS)
+
+    def _call(self, name: str, *operands: Any, in_place: bool = False) -> Any:
+        function = getattr(self.namespace, name)
+        if in_place and (self.batched or not getattr(operands[1], "batched", False)):
+            return function(*operands, out=self)
+        return function(*operands)  # ``a += b`` makes a new a where b has more
+
     def __len__(self) -> int:
         return int(self.shape[0])
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"Batched({self.inner!r}, samples={self.samples if self.batched else 'alike'})"
@@ -123,9 +127,6 @@ class Batched:
         if self.ndim == 0 and self.batched and np.dtype(dtype).itemsize != self.itemsize:
             raise NoRule("vmap: view() of a tensor without dimensions in another size")
         return type(self)(self.inner.view(dtype), self.batched)
-
-    def fill(self, value: Any) -> None:
-        self[...] = value
 
     def sort(self, axis: int = -1, **options: Any) -> None:
         self.inner.sort(axis if axis < 0 else axis + self.batched, **options)
@@ -163,36 +164,6 @@ class Batched:
 
 for _name in "dtype itemsize flags ctypes device".split():
     setattr(Batched, _name, property(operator.attrgetter(f"inner.{_name}")))
-
-
-def _operator(name: str, reflected: bool = False, in_place: bool = False) -> Callable[..., Any]:
-    def operate(self: Any, other: Any) -> Any:
-        if not is_array(other) and not isinstance(other, (np.generic, int, float)):
-            return NotImplemented
-        function = getattr(self.namespace, name)
-        if in_place and (self.batched or not getattr(other, "batched", False)):
-            return function(self, other, out=self)
-        return (
-            function(other, self) if reflected else function(self, other)
-        )  # ``a += b`` makes a new a where b has more
-
-    return operate
-
-
-for _symbol, _name in {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
-    "mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
-    "lshift": "left_shift", "rshift": "right_shift",
-}.items():  # fmt: skip
-    setattr(Batched, f"__{_symbol}__", _operator(_name))
-    setattr(Batched, f"__r{_symbol}__", _operator(_name, reflected=True))
-    setattr(Batched, f"__i{_symbol}__", _operator(_name, in_place=True))
-for _symbol, _name in {
-    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
-}.items():  # fmt: skip
-    setattr(Batched, f"__{_symbol}__", _operator(_name))
-for _symbol, _name in {"neg": "negative", "abs": "absolute", "invert": "invert", "pos": "positive"}.items():
-    setattr(Batched, f"__{_symbol}__", lambda self, name=_name: getattr(self.namespace, name)(self))
 
 
 # --- the types --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""What all arrays that stand in for an ndarray have in common: its operators, each as one call of a NumPy function by name.
+
+A step that is recorded, a model that is exported, the tape, and ``vmap`` each have a type of array of their own, by which they
+see what is done. They say how a function is called; which operator means which function stands here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+ARITHMETIC = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "lshift": "left_shift", "rshift": "right_shift",
+}  # fmt: skip
+COMPARISONS = {
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
+}  # fmt: skip
+SIGNS = {"neg": "negative", "abs": "absolute", "invert": "invert", "pos": "positive"}
+
+
+class StandIn:
+    """The operators of an ndarray; a subclass has ``_call`` and ``_takes``, and the methods that differ."""
+
+    __slots__ = ()
+    __array_ufunc__: Any = None  # NumPy must not take it for one of its own
+    __array_priority__ = 200
+    __hash__ = None  # type: ignore[assignment]
+
+    T = property(lambda self: self.transpose())
+
+    def _takes(self, other: Any) -> bool:
+        """Whether an operator goes on with this operand; if not, Python asks the operand's own."""
+        raise NotImplementedError
+
+    def _call(self, name: str, *operands: Any, in_place: bool = False) -> Any:
+        """NumPy's function of that name; ``in_place``: into this array, if it can be."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))  # type: ignore[arg-type, index]
+
+    def fill(self, value: Any) -> None:
+        self[...] = value  # type: ignore[index]
+
+
+def _of_two(name: str, reflected: bool = False, in_place: bool = False) -> Callable[..., Any]:
+    def operate(self: StandIn, other: Any) -> Any:
+        if not self._takes(other):
+            return NotImplemented
+        return self._call(name, *((other, self) if reflected else (self, other)), in_place=in_place)
+
+    return operate
+
+
+def _of_one(name: str) -> Callable[..., Any]:
+    return lambda self: self._call(name, self)
+
+
+for _symbol, _name in ARITHMETIC.items():
+    setattr(StandIn, f"__{_symbol}__", _of_two(_name))
+    setattr(StandIn, f"__r{_symbol}__", _of_two(_name, reflected=True))
+    setattr(StandIn, f"__i{_symbol}__", _of_two(_name, in_place=True))
+for _symbol, _name in COMPARISONS.items():
+    setattr(StandIn, f"__{_symbol}__", _of_two(_name))
+for _symbol, _name in SIGNS.items():
+    setattr(StandIn, f"__{_symbol}__", _of_one(_name))
+
+NUMBERS = (np.generic, int, float)
+"""What an array is combined with beside arrays."""
