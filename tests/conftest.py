@@ -23,6 +23,7 @@ if os.environ.get("KOBAI_SIMULATE_GPU") == "1":  # before anything can import Cu
 
 import gpu_count
 import kobai
+import shares
 import strict  # noqa: F401 - registers the backend
 from kobai.capture import step
 from kobai.engine import dispatch
@@ -32,12 +33,14 @@ def pytest_addoption(parser):
     parser.addoption("--without-numba", action="store_true", help="run kernels by their references, as without Numba")
     parser.addoption("--freeze", action="store_true", help="write tests/frozen anew: what users see, as it is now")
     gpu_count.add_options(parser)
+    shares.add_options(parser)
 
 
 def pytest_configure(config):
     if config.option.without_numba:
         dispatch.numba_installed = False
-    if config.option.count_gpu or config.option.shard:
+    shares.configure(config)
+    if config.option.count_gpu:
         config.pluginmanager.register(gpu_count.Count(config))
 
 

@@ -2,40 +2,24 @@
 
 ``pytest -m gpu --count-gpu`` prints it. Unless only some tests are asked for, it fails if there are fewer than
 ``frozen/gpu_tests.toml`` says, or if one was skipped for a reason that is not there: a suite that skips what it was written for
-is green too. ``--shard K/N`` runs one of N parts; ``--shard today`` runs another one each day.
+is green too. Of ``--shard`` see ``shares.py``.
 """
 
 from __future__ import annotations
 
-import datetime
-import re
 import tomllib
 from collections import Counter
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 
 FROZEN = Path(__file__).parent / "frozen" / "gpu_tests.toml"
-SHARDS = 4
-"""Days in which ``--shard today`` has run every test."""
 
 
 def add_options(parser: pytest.Parser) -> None:
     parser.addoption(
         "--count-gpu", action="store_true", help="fail if gpu tests are missing or skipped without a listed reason"
     )
-    parser.addoption("--shard", metavar="K/N", help="one of N parts of the gpu tests; 'today': by the day of the year")
-
-
-def part(text: str) -> tuple[int, int]:
-    """K and N of ``--shard``."""
-    if text == "today":
-        return datetime.date.today().timetuple().tm_yday % SHARDS, SHARDS
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if found is None or not int(found[1]) < int(found[2]):
-        raise pytest.UsageError(f"--shard: expected K/N with 0 <= K < N, or 'today', got {text!r}")
-    return int(found[1]), int(found[2])
 
 
 class Count:
@@ -43,22 +27,15 @@ class Count:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.shard = part(config.option.shard) if config.option.shard else None
+        self.shard = config.option.shard
         self.collected = 0
         self.ran = 0
         self.skipped: Counter[str] = Counter()
         self.wrong: list[str] = []
 
-    @pytest.hookimpl(trylast=True)  # after -m has taken out what is not meant
-    def pytest_collection_modifyitems(self, config, items):
-        gpu = [item for item in items if "gpu" in item.keywords]
-        self.collected = len(gpu)
-        if self.shard is None:
-            return
-        k, n = self.shard
-        out = {item for item in gpu if crc32(item.nodeid.encode()) % n != k}
-        config.hook.pytest_deselected(items=list(out))
-        items[:] = [item for item in items if item not in out]
+    @pytest.hookimpl(trylast=True)  # after -m has taken out what is not meant, before a shard is
+    def pytest_collection_modifyitems(self, items):
+        self.collected = sum("gpu" in item.keywords for item in items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node):
@@ -101,7 +78,7 @@ class Count:
         FROZEN.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def pytest_terminal_summary(self, terminalreporter):
-        shard = "" if self.shard is None else f", part {self.shard[0]} of 0 to {self.shard[1] - 1}"
+        shard = "" if self.shard is None else f", part {self.shard}"
         skipped = sum(self.skipped.values())
         terminalreporter.section("tests for a GPU")
         terminalreporter.line(f"{self.collected} collected{shard}: {self.ran} ran, {skipped} skipped")

@@ -12,14 +12,17 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import gpu_count
+import shares
 gpu_count.FROZEN = Path(__file__).parent / "frozen.toml"
 
 def pytest_addoption(parser):
     parser.addoption("--freeze", action="store_true")
     gpu_count.add_options(parser)
+    shares.add_options(parser)
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU")
+    shares.configure(config)
     config.pluginmanager.register(gpu_count.Count(config))
 """
 
@@ -84,7 +87,7 @@ def test_the_shards_are_all_of_it(run):
     for k in range(3):
         status, output = run("--shard", f"{k}/3")
         assert status in (0, 5)  # 5: none in this part
-        counts += re.findall(rf"7 collected, part {k} of 0 to 2: (\d) ran, (\d) skipped", output)
+        counts += re.findall(rf"7 collected, part {k}/3: (\d) ran, (\d) skipped", output)
     assert [sum(map(int, column)) for column in zip(*counts, strict=True)] == [6, 1]
     assert run("--shard", "today")[0] in (0, 5)
     status, _ = run("--shard", "3/3")

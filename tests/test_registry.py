@@ -16,12 +16,11 @@ from kobai.gradcheck import worst_mismatch
 
 CASES = [(name, i) for name, p in sorted(REGISTRY.items()) for i in range(len(p.samples))]
 IDS = [f"{name}-{i}" for name, i in CASES]
-case = pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)
 
 
-def first_quick(cases: list[tuple[str, int]]) -> list:
-    """The first sample of every primitive as it is, the others as thorough tests."""
-    return [pytest.param(name, i, marks=[pytest.mark.thorough] if i else []) for name, i in cases]
+def case(test):
+    """A test of every sample of every primitive, of which the first are quick (``shares.py``)."""
+    return pytest.mark.few(i=0)(pytest.mark.parametrize(("name", "i"), CASES, ids=IDS)(test))
 
 
 def sample(name: str, i: int) -> tuple[tuple, dict]:

@@ -13,9 +13,15 @@ import kobai
 from kobai import xp
 from kobai.autograd.batching import primitives
 from kobai.core.primitive import REGISTRY
-from test_registry import CASES, IDS, first_quick
+from test_registry import CASES, IDS
 
 SAMPLES = 3
+
+
+def first_quick(cases: list[tuple[str, int]]) -> list:
+    """The first sample of every primitive as it is, the others left to ``.ci/run``, on every device."""
+    return [pytest.param(name, i, marks=[pytest.mark.thorough, pytest.mark.rest] if i else []) for name, i in cases]
+
 
 UNEVEN = {"ops.index._masked"}
 """A mask chooses another number of elements in every sample: there is no result of one shape."""

@@ -9,7 +9,7 @@ import kobai
 from kobai.core.primitive import REGISTRY
 from kobai.core.tensor import Tensor
 from kobai.errors import CaptureError
-from test_registry import CASES, IDS, cotangent, first_quick, is_float, run, sample
+from test_registry import case, cotangent, is_float, run, sample
 
 READS_VALUES = {"ops.index._masked": "boolean mask"}
 """Primitives that cannot be captured, and what their error says."""
@@ -21,7 +21,7 @@ def moved(args: tuple, k: int, dtype: type) -> list:
 
 
 @pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.thorough), np.float32])
-@pytest.mark.parametrize(("name", "i"), first_quick(CASES), ids=IDS)
+@case
 def test_replay_equals_the_tape_bit_for_bit(name, i, dtype):
     args, options = sample(name, i)
     args = moved(args, 0, dtype)

@@ -36,6 +36,7 @@ def compiled(dtype, architecture):
     return names, nvrtc.cubin(source, architecture, OPTIONS if optimised else (*OPTIONS, "--device-debug"))
 
 
+@pytest.mark.few(dtype="float32")
 @needs_nvrtc
 @pytest.mark.parametrize(
     "architecture", [ARCHITECTURES[0], *(pytest.param(a, marks=pytest.mark.thorough) for a in ARCHITECTURES[1:])]

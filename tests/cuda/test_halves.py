@@ -34,6 +34,7 @@ def arrays(args):
     return [a for a in found if a is not None and a.dtype.kind in FLOATING]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("name", "i", "dtype"), [case for case in CASES if case[2] in TYPES])
 def test_as_float32_rounded(libraries, name, i, dtype):
     narrow, wide = launch_of(name, i, dtype), launch_of(name, i, "float32")

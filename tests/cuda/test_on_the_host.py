@@ -31,6 +31,7 @@ def libraries(tmp_path_factory):
         return dict(zip(used, pool.map(lambda d: host.compiled(d, folder), used), strict=True))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 @pytest.mark.parametrize(("name", "i", "dtype"), CASES)
 def test_kernel(libraries, name, i, dtype, backwards):
@@ -54,6 +55,7 @@ def watching(tmp_path_factory):
     return host.compiled("float32", tmp_path_factory.mktemp("races"), races=True)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("name", "i"), [(name, i) for name, i, dtype in CASES if dtype == "float32"])
 def test_threads_do_not_race(watching, name, i):
     """No two threads reach the same memory, one of them to write, without a barrier between or atomic operations."""

@@ -170,6 +170,7 @@ def test_other_tools_say_of_the_fault_what_they_document_and_nothing_of_its_twin
     assert not any(speaks_of in message for message in TOOLS[tool](watched(question.make(0, ill=False), 0)))
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_prints_a_line_for_each_situation_and_the_totals(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(

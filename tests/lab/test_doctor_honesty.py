@@ -107,6 +107,7 @@ def test_a_loss_that_is_no_number_is_left_where_only_the_reader_can_mend_it() ->
     assert result.left.healthy
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", ["classification", "regression", "two classes", "negative"])
 @pytest.mark.parametrize("parts", [1, 10])
 def test_one_output_for_all_samples_is_not_healthy(kind: str, parts: int) -> None:
@@ -205,6 +206,7 @@ def two_classes() -> tuple[Any, Any]:
     return x, (x[:, :1] > 0).float()
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("rate", [1e-4, 0.1])
 @pytest.mark.parametrize(
@@ -399,6 +401,7 @@ def test_losses_that_go_up_and_down_fall_or_do_not(seed: int) -> None:
     assert not falls([*np.linspace(2, 1, 30), math.nan])
 
 
+@pytest.mark.thorough
 def test_on_every_backend(backend: str) -> None:
     """On strict, as on a GPU, nothing reads the device unasked."""
     model = nn.Sequential(*net(depth=2), nn.Softmax(dim=1))

@@ -126,6 +126,7 @@ def named(case: Net, found: Diagnosis) -> bool:
     return any(finding.disease == case.disease for finding in found.findings)
 
 
+@pytest.mark.thorough
 def test_sizes_of_the_table() -> None:
     kinds = Counter(case.disease == "healthy" for case, _ in table())
     assert kinds[False] >= 40
@@ -133,6 +134,7 @@ def test_sizes_of_the_table() -> None:
     assert {case.disease for case, _ in table()} == {*DISEASES, "healthy"} - ELSEWHERE
 
 
+@pytest.mark.thorough
 def test_every_disease_is_found_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print("\n" + confusion(table()))
@@ -143,6 +145,7 @@ def test_every_disease_is_found_and_named(capsys: pytest.CaptureFixture[str]) ->
     assert len(missed) <= 0.05 * len(ill), missed
 
 
+@pytest.mark.thorough
 def test_the_root_comes_first() -> None:
     ill = [(case, found) for case, found in table() if case.disease != "healthy"]
     wrong = [
@@ -153,12 +156,14 @@ def test_the_root_comes_first() -> None:
     assert len(wrong) <= 0.1 * len(ill), wrong
 
 
+@pytest.mark.thorough
 def test_healthy_nets_have_no_finding() -> None:
     well = [(case, found) for case, found in table() if case.disease == "healthy"]
     blamed = [(case.name, str(found)) for case, found in well if found.findings]
     assert len(blamed) <= 0.05 * len(well), blamed
 
 
+@pytest.mark.thorough
 def test_healthy_nets_do_train() -> None:
     """What is called healthy here is: its loss falls."""
     slow = []
@@ -198,6 +203,7 @@ def test_every_cure_lowers_the_loss() -> None:
     assert len(failed) <= 0.1 * len(treatable()), failed
 
 
+@pytest.mark.thorough
 def test_every_cure_is_code_that_runs() -> None:
     """Pasted into a program that has the names which the cures use; and the model still runs on its batch."""
     tried: Counter[str] = Counter()

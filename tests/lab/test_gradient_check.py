@@ -11,6 +11,8 @@ from kobai.lab.experiments import gradient_check, register
 from kobai.lab.experiments.base import Settings
 from kobai.lab.experiments.gradient_check import EXPERIMENT, LIMIT, NETS, problem
 
+pytestmark = pytest.mark.thorough
+
 SOURCE = ("digits", True, 0, None)
 
 
@@ -19,7 +21,6 @@ def numbers():
     return register.run("gradient-check", Settings(quick=True)).numbers
 
 
-@pytest.mark.thorough
 def test_every_primitive_agrees_with_central_differences(numbers):
     assert {row["primitive"] for row in numbers["primitives"]} | set(numbers["without"]) == set(REGISTRY)
     assert not set(numbers["without"]) & {row["primitive"] for row in numbers["primitives"]}

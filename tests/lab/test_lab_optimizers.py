@@ -23,6 +23,8 @@ from kobai.lab.experiments.optimizers import (
     path,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def numbers():

@@ -55,6 +55,7 @@ def near(found, wanted, slack=1e-6):
 SHAPES = [(), (1,), (7,), (1, 5), (5, 1), (101, 100), (9, 1100), (6, 5, 7), (3, 4, 5, 6), (2, 2, 2, 3, 4)]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_numbers_are_those_of_their_definitions(look_at, shape, dtype):

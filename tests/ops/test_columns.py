@@ -32,6 +32,7 @@ both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
 
+@pytest.mark.few(5)
 @both
 @shapes
 @pytest.mark.parametrize("activation", VALUES)
@@ -56,6 +57,7 @@ def test_sums_of_columns(dtype, shape):
     np.testing.assert_allclose(columns.column_sums(np.asfortranarray(x)), wanted, rtol=slack, atol=4 * slack)
 
 
+@pytest.mark.few(5)
 @both
 @shapes
 @pytest.mark.parametrize("activation", SLOPES)

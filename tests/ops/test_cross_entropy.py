@@ -56,6 +56,7 @@ def close(found, wanted, dtype, scale=1.0):
 OPTIONS = list(itertools.product(["none", "mean", "sum"], [False, True], [0.0, 0.2], [0, 3]))
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("m", "classes"), [(1, 1), (9, 10), (100, 10), (5, 300), (3, 4000)])
 @pytest.mark.parametrize(("reduction", "weighted", "smoothing", "ignored"), OPTIONS)

@@ -72,6 +72,7 @@ def test_threads_share_the_groups_of_large_arrays(monkeypatch):
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.thorough
 @needs_numba
 def test_loops_allocate_nothing():
     numba = pytest.importorskip("numba")

@@ -102,6 +102,7 @@ CASES = [
 ]
 
 
+@pytest.mark.few(4)
 @pytest.mark.filterwarnings("ignore:.*fewer elements than degrees of freedom")
 @pytest.mark.parametrize(("name", "key", "dim", "keepdim"), CASES, ids=str)
 def test_by_its_definition(name, key, dim, keepdim):
@@ -172,6 +173,7 @@ RUNNING = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", RUNNING)
 @pytest.mark.parametrize("key", ["matrix", "cube", "with ties", "with nan", "empty slices", "no slices"])
 @pytest.mark.parametrize("dim", [0, 1, -1])
@@ -197,6 +199,7 @@ OVER = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("to", WIDTHS)
 @pytest.mark.parametrize("given", WIDTHS)
 @pytest.mark.parametrize("name", OVER)

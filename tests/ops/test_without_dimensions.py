@@ -19,6 +19,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_results_hold_arrays(name):
@@ -52,6 +53,7 @@ WITH_DIM = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dim", [0, -1])
 @pytest.mark.parametrize("name", WITH_DIM)
