@@ -34,13 +34,17 @@ def better(loss: float, other: float, by: float = BETTER) -> bool:
 
 @dataclass(frozen=True)
 class Tried:
-    """What a cure did to a copy: losses after ``steps`` steps without it and with it, also of samples held out, if any."""
+    """What a cure did to a copy: losses after ``steps`` steps without it and with it, also of samples held out, if any.
+
+    ``beside``: the findings whose cures both copies have been given.
+    """
 
     steps: int
     before: float
     after: float
     held_before: float | None = None
     held_after: float | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def helped(self) -> bool:
@@ -64,7 +68,7 @@ class Tried:
         text = f"after {self.steps} steps the loss of a copy is {self.after:.3g} with the cure, {self.before:.3g} without it"
         if self.held_after is not None and self.held_before is not None:
             text += f"; of samples held out {self.held_after:.3g} and {self.held_before:.3g}"
-        return text
+        return text + (f"; both with that against {' and '.join(self.beside)}" if self.beside else "")
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,8 @@ class Finding:
             "follows": self.follows,
             "tried": None
             if self.tried is None
-            else {key: plain(value) for key, value in vars(self.tried).items()} | {"helped": self.tried.helped},
+            else {key: value if key == "beside" else plain(value) for key, value in vars(self.tried).items()}
+            | {"helped": self.tried.helped},
         }
 
     def rows(self) -> Iterator[tuple[str, str]]:
@@ -331,7 +336,11 @@ class Diagnosis:
             title = Text.assemble((finding.severity, f"bold {colour}"), "  ", (finding.title, "bold"))
             console.print(Panel(Group(*parts), title=title, title_align="left", border_style=colour))
         if self.examined:
-            console.print(Text("examined and found right: " + "; ".join(self.examined), style="dim"))
+            sick = any(
+                finding.severity == "error" for finding in self.findings
+            )  # the list is an answer where there is no other
+            listed = f"{len(self.examined)} points (--json lists them)" if sick else "; ".join(self.examined)
+            console.print(Text(f"examined and found right: {listed}", style="dim"))
         for note in self.notes:
             console.print(Text(note, style="dim"))
 

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -246,7 +246,7 @@ class Trials:
         slow = base.end > SLOW * base.losses[0] and len(base.losses) == STEPS
         if slow and not what.helped and what.after < what.before:
             what = self._tried(sick, cured, LONGER * STEPS)
-        return what
+        return replace(what, beside=tuple(other.title for other in (before if beside is None else beside)))
 
     def _tried(self, sick: Change, cured: Change, steps: int | None = None) -> Tried:
         base, with_it = (
