@@ -108,3 +108,44 @@ def test_doctor_names_the_sample_that_ended_a_training() -> None:
     found = next(visit.finding for visit in doctor.visits if visit.finding.disease == "non-finite")
     assert "Sample 2 of the 16" in found.cause
     assert "division by 0" in found.cause
+
+
+def shares(y: Any, t: Any) -> Any:
+    raised = (300 * y).exp()
+    return F.nll_loss((raised / raised.sum(1, keepdim=True)).log(), t)
+
+
+def patient_error(y: Any, t: Any) -> Any:
+    return (300 * y - t[:, None]).cosh().log().mean()
+
+
+def rooted_error(y: Any, t: Any) -> Any:
+    return F.cross_entropy(y, t) + (0 * y).sqrt().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "why", "form"),
+    [
+        (shares, "an exponential of more than 88.7", "y.log_softmax(1)"),
+        (patient_error, "a hyperbolic cosine", "F.softplus(-2 * a)"),
+        (rooted_error, "a square root at 0", "(a + 1e-12).sqrt()"),
+        (lambda y, t: F.cross_entropy(y, t) + (0 * y).log().mean(), "the logarithm of 0", "F.logsigmoid(y)"),
+    ],
+)
+def test_the_operation_is_named_where_all_samples_spoil_the_batch(loss_fn: Any, why: str, form: str) -> None:
+    model, data = net(), batch()
+    found = diagnose(model, data, loss_fn).findings[0]
+    assert (found.disease, found.severity) == ("non-finite", "error")
+    assert why in found.cause
+    assert form in found.cure.code
+    exec(found.cure.code, {})
+
+
+def test_a_form_that_stays_finite_is_not_blamed() -> None:
+    for loss_fn in (
+        lambda y, t: F.cross_entropy(300 * y, t),
+        lambda y, t: F.softplus(300 * y).mean() + F.cross_entropy(y, t),
+    ):
+        assert "non-finite" not in [
+            finding.disease for finding in diagnose(net(), batch(), loss_fn, quick=True).findings
+        ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-
-Numbers: TypeAlias = "np.ndarray[Any, Any]"
+from kobai.lab.doctor.rules.relations import Numbers
 
 FEW = 6
 """Samples of which each output is put beside each target."""

@@ -15,8 +15,9 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.flow import mode
-from kobai.lab.doctor.rules.dependence import FEW, Numbers, exchanged, outputs_of, redrawn
+from kobai.lab.doctor.rules.dependence import FEW, exchanged, outputs_of, redrawn
 from kobai.lab.doctor.rules.ends import parts, rebuilt
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 

@@ -14,7 +14,8 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.cures_of_data import channels_first, convert, fill_in, one_scale
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
-from kobai.lab.doctor.rules.neighbours import Numbers, gathered
+from kobai.lab.doctor.rules.neighbours import gathered
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 

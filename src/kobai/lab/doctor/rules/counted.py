@@ -22,8 +22,8 @@ from kobai.lab.doctor.cures_of_losses import (
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.ends import untouched
 from kobai.lab.doctor.rules.losses import slope_of
-from kobai.lab.doctor.rules.neighbours import Numbers
 from kobai.lab.doctor.rules.pulls import Counted, counted
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.trials import undisturbed
 from kobai.nn import functional as F

@@ -12,8 +12,8 @@ from kobai.lab.doctor.cures import Cure, standardise_inputs
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.counted import balancing
 from kobai.lab.doctor.rules.ends import untouched
-from kobai.lab.doctor.rules.neighbours import Numbers
 from kobai.lab.doctor.rules.pulls import counted
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.trials import undisturbed
 from kobai.xp import to_host

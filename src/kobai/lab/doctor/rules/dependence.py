@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +15,11 @@ from kobai.core.grad_mode import enable_grad, no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.flow import mode
 from kobai.lab.doctor.rules.ends import parts
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.nn import init as initialisers
 from kobai.nn.batchnorm import _NormBase
 from kobai.random import manual_seed
 from kobai.xp import to_host
-
-Numbers: TypeAlias = "np.ndarray[Any, Any]"
 
 FEW = 16
 """Samples that are looked at."""

@@ -8,7 +8,8 @@ import numpy as np
 
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
-from kobai.lab.doctor.rules.neighbours import SURE, Numbers, beyond_chance, gathered, nearest
+from kobai.lab.doctor.rules.neighbours import SURE, beyond_chance, gathered, nearest
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.validation import FEWEST, seen_in_training, sides
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.rules.windows import PIECE, VALUES, among, series

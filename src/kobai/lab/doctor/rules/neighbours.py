@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +15,11 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, better
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.train.batches import device_of
 from kobai.train.step import computing
 from kobai.xp import to_host
-
-Numbers: TypeAlias = "np.ndarray[Any, Any]"
 
 SURE = 4.0
 """Standard deviations above chance, beyond which neighbours surely tell a target."""

@@ -10,14 +10,15 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
-from kobai.lab.doctor.rules.rows import Culprits, culprits
+from kobai.lab.doctor.rules.rows import Culprits, begins, culprits
 from kobai.lab.doctor.rules.view import View
 
 NON_FINITE = Disease(
     "non-finite",
     "numbers that are not finite",
     "any input, target, weight, output, loss or gradient is NaN or infinite; where that is so of a few samples alone, by "
-    "halving the batch again and again in evaluation mode, these are named, and the operation on their tape by which it begins",
+    "halving the batch again and again in evaluation mode, these are named. Of all, or of these, the operation is named by "
+    "which it begins: the first on the tape whose result is infinite or NaN while its operands are finite",
     "Nothing can be learnt from them, and they spread: one NaN spoils every number computed with it.",
     "IEEE 754, 6.2",
     fact=True,
@@ -54,17 +55,32 @@ def non_finite(view: View) -> Finding | None:
         few = culprits(view.ledger.fresh, view.loss_fn, view.inputs, view.target)
         if few is not None:
             return of_few(few, outputs[:1])
+    last = reading.layers[-1]
+    if spoils and view.ledger is not None and not (last.output.finite and last.output.largest > HUGE):
+        begun = begins(view.ledger.fresh, view.loss_fn, view.inputs, view.target)
+        if begun is not None:
+            what = "outputs" if outputs else "loss" if not math.isfinite(view.losses[0]) else "gradient"
+            return NON_FINITE.found(
+                Evidence(f"values of the {what} that are not finite", 1, 0, True),
+                cause=f"Inputs and weights are finite, and the {what} is not: {begun}.".replace(
+                    "outputs is", "outputs are"
+                ),
+                cure=Cure(begun.code or "# bound what goes into this operation, as in a.clamp(min=…, max=…)"),
+                where=outputs,
+            )
     if outputs:
         cause = f"The numbers overflow in layer {outputs[0]!r}: its inputs and weights are finite, and their products are not."
         evidence = Evidence("layers whose outputs are not finite", len(outputs), 0, True)
         return NON_FINITE.found(evidence, cause=cause, cure=view.reinitialise(), where=outputs)
     if view.losses and not math.isfinite(view.losses[0]):
-        last = reading.layers[-1]
         if last.output.largest > HUGE:
             cause = f"The outputs are as large as {last.output.largest:.1g}, and the loss of them is more than a float32 holds."
             evidence = Evidence("largest output", last.output.largest, HUGE, True)
             return NON_FINITE.found(evidence, cause=cause, cure=view.reinitialise(), where=[last.name])
-        cause = f"All outputs are finite, and the loss is {view.losses[0]:g}: the loss function takes log 0 or divides by 0."
+        cause = (
+            f"All outputs are finite, and the loss is {view.losses[0]:g}: the loss function overflows, takes log 0, or "
+            "divides by 0."
+        )
         cure = Cure(
             "# keep log and division off 0: give scores, not probabilities, to a loss that takes both together,\n"
             "loss_fn = nn.functional.cross_entropy  # or nn.functional.binary_cross_entropy_with_logits\n"

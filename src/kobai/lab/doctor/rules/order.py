@@ -13,8 +13,8 @@ from kobai.lab.doctor.cures_of_order import with_positions
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.flow import flow
 from kobai.lab.doctor.rules.capacity import severity
-from kobai.lab.doctor.rules.dependence import FEW, Numbers, outputs_of, padded, redrawn
-from kobai.lab.doctor.rules.relations import beyond_shuffles, described, standardised
+from kobai.lab.doctor.rules.dependence import FEW, outputs_of, padded, redrawn
+from kobai.lab.doctor.rules.relations import Numbers, beyond_shuffles, described, standardised
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 

@@ -10,7 +10,8 @@ import numpy as np
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
-from kobai.lab.doctor.rules.neighbours import DRAWS, SURE, UNSURE, Numbers, beyond_chance, gathered, nearest
+from kobai.lab.doctor.rules.neighbours import DRAWS, SURE, UNSURE, beyond_chance, gathered, nearest
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 

@@ -15,7 +15,7 @@ from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.rules.ends import End, rebuilt
 from kobai.lab.doctor.rules.losses import slope_of
-from kobai.lab.doctor.rules.neighbours import Numbers
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
 

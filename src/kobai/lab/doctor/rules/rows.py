@@ -13,7 +13,7 @@ from kobai import nn
 from kobai.autograd import grad, set_detect_anomaly
 from kobai.core import anomaly
 from kobai.core.grad_mode import enable_grad
-from kobai.core.tape import Node
+from kobai.core.tape import RESULT, Node
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.ledger import tensors
 from kobai.lab.doctor.trials import copy_of, undisturbed
@@ -45,22 +45,69 @@ WHY = {
 }
 """Operations from which NaN or infinity come of finite numbers, and how."""
 
+OVERFLOWS = {
+    "exp": "an exponential of more than 88.7 is more than a float32 holds",
+    "expm1": "an exponential of more than 88.7 is more than a float32 holds",
+    "cosh": "a hyperbolic cosine at a distance of more than 89.4 from 0 is more than a float32 holds",
+    "sinh": "a hyperbolic sine at a distance of more than 89.4 from 0 is more than a float32 holds",
+    "pow": "a power overflows: a float32 holds at most 3.4e38",
+    "square": "a square overflows: a float32 holds at most 3.4e38",
+    "mul": "a product overflows: a float32 holds at most 3.4e38",
+    "prod": "a product overflows: a float32 holds at most 3.4e38",
+    "cumprod": "a product overflows: a float32 holds at most 3.4e38",
+}
+"""Operations whose result may be too large for the type, and when."""
+
+COSH = "a = e.abs(); a + F.softplus(-2 * a) - math.log(2)  # in place of e.cosh().log()"
+EXP = (
+    "y.log_softmax(1), y.softmax(1) or y.logsumexp(1), which subtract the largest score first,\n"
+    "# as in (y - y.amax(1, keepdim=True)).exp()"
+)
+LOG = "y.log_softmax(1) or F.logsigmoid(y) of the scores; else (p + 1e-7).log()"
+STABLE = {
+    **dict.fromkeys(("exp", "expm1"), EXP),
+    **dict.fromkeys(("cosh", "sinh"), COSH),
+    **dict.fromkeys(("log", "log2", "log10", "log1p"), LOG),
+    **dict.fromkeys(("div", "reciprocal"), "a / b.clamp(min=1e-6)"),
+    **dict.fromkeys(("sqrt", "rsqrt", "norm"), "(a + 1e-12).sqrt(), with the square sum a"),
+    **dict.fromkeys(("prod", "cumprod"), "the sum of logarithms, a.log().sum()"),
+}
+"""How the same is computed without leaving the type's range, by the name of the operation on the tape."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The operation on a tape by which numbers stop being finite: its ``name``, ``why``, and the ``line`` that called it."""
+
+    name: str
+    why: str
+    line: str
+
+    def __str__(self) -> str:
+        return self.why + (f", in {self.line!r}" if self.line else "")
+
+    @property
+    def code(self) -> str:
+        """The form that stays finite; empty if none is known."""
+        return f"# a form that stays finite:\n# {STABLE[self.name]}" if self.name in STABLE else ""
+
 
 @dataclass(frozen=True)
 class Culprits:
-    """``rows`` of a batch of ``count`` that alone spoil the ``what``, all others being finite without them; and ``why``."""
+    """``rows`` of a batch of ``count`` that alone spoil the ``what``, all others being finite without them; and why."""
 
     rows: tuple[int, ...]
     count: int
     what: str
-    why: str
+    alike: str = ""
+    begun: Begun | None = None
 
     def __str__(self) -> str:
         named = ", ".join(map(str, self.rows[:5])) + (", …" if len(self.rows) > 5 else "")
         several = len(self.rows) > 1
         return (
             f"sample{'s' * several} {named} of the {self.count} in the batch alone make{'s' * (not several)} the {self.what} "
-            f"NaN or infinite{self.why}"
+            f"NaN or infinite{self.alike}{f': {self.begun}' if self.begun is not None else ''}"
         )
 
     @property
@@ -71,7 +118,7 @@ class Culprits:
             "print(x[bad], t[bad])  # what is special about these samples? Are they empty, all padding, all alike?\n"
             "# leave them out of the data, or make forward() and the loss bear them: where a mask leaves nothing, unmask\n"
             "# one place; (a + 1e-6).log(), (a + 1e-12).sqrt(), a / b.clamp(min=1e-6)"
-        )
+        ) + (f"\n{self.begun.code}" if self.begun is not None and self.begun.code else "")
 
 
 def culprits(
@@ -107,10 +154,20 @@ def culprits(
                 return None
             row = slice(found[0], found[0] + 1)
             what = _spoilt(copy, loss_fn, inputs, target, row) or "loss"
-            why = _alike(inputs, found[0], well) + _operation(copy, loss_fn, inputs, target, row)
+            alike, begun = _alike(inputs, found[0], well), _operation(copy, loss_fn, inputs, target, row)
     except Exception:  # what takes a whole batch alone
         return None
-    return Culprits(tuple(sorted(found)), n, what, why)
+    return Culprits(tuple(sorted(found)), n, what, alike, begun)
+
+
+def begins(model: nn.Module, loss_fn: Any, inputs: Sequence[Any], target: Any) -> Begun | None:
+    """The operation by which numbers of a whole batch stop being finite; None where its tape does not show it."""
+    copy, _ = copy_of(model)
+    try:
+        with undisturbed():
+            return _operation(copy, loss_fn, inputs, target, slice(None))
+    except Exception:  # inputs that are no tensors
+        return None
 
 
 def _spoilt(model: nn.Module, loss_fn: Any, inputs: Sequence[Any], target: Any, rows: slice) -> str | None:
@@ -134,8 +191,8 @@ def _alike(inputs: Sequence[Any], row: int, other: int) -> str:
     return ""
 
 
-def _operation(model: nn.Module, loss_fn: Any, inputs: Sequence[Any], target: Any, rows: slice) -> str:
-    """The operation on the tape of these rows by which the first NaN appears, or that has no slope, and the line it is in."""
+def _operation(model: nn.Module, loss_fn: Any, inputs: Sequence[Any], target: Any, rows: slice) -> Begun | None:
+    """The operation on the tape of these rows by which the first number overflows or is NaN, or that has no slope."""
     used = anomaly.used
     try:
         with enable_grad(), set_detect_anomaly(True):
@@ -147,15 +204,41 @@ def _operation(model: nn.Module, loss_fn: Any, inputs: Sequence[Any], target: An
         anomaly.used = used
     nodes = sorted(_nodes([loss]), key=lambda node: node.order)
     spoilt = next((node for node in nodes if any(np.isnan(kept).any() for kept in _kept(node))), None)
+    if (grown := _overflown(nodes, spoilt)) is not None:
+        return _begun(grown, OVERFLOWS)
     if spoilt is not None:
         before = [node for node in spoilt.edges if isinstance(node, Node) and _at_its_edge(node)]
         node: Any = before[0] if before else spoilt
     else:
         node = next((node for node in reversed(nodes) if _at_its_edge(node)), None)
-    if node is None or _name(node) not in WHY:
-        return ""
+    return _begun(node, WHY) if node is not None and _name(node) in WHY else None
+
+
+def _begun(node: Node, why: dict[str, str]) -> Begun:
     line = anomaly.made_at.get(node, "").split(": ", 1)
-    return f": {WHY[_name(node)]}{f', in {line[1]!r}' if len(line) > 1 else ''}"
+    places = {place for _, _, place, edge in node.operands if edge is not RESULT}
+    given = [kept for kept in _kept(node) if id(kept) in places and kept.size and np.isfinite(kept).all()]
+    span = f" (its argument is from {given[0].min():.3g} to {given[0].max():.3g})" if len(given) == 1 else ""
+    return Begun(_name(node), why[_name(node)] + span, line[1] if len(line) > 1 else "")
+
+
+def _overflown(nodes: Sequence[Node], before: Node | None) -> Node | None:
+    """The operation whose result is the first to be infinite, if it is one that overflows, by what nodes keep of it.
+
+    A node keeps its own result, or one of its operands, which is the result of the node at that edge.
+    """
+    for node in nodes:
+        for kept in _kept(node):
+            if not np.isposinf(kept).any():
+                continue
+            maker = next((edge for _, _, place, edge in node.operands if place == id(kept)), None)
+            maker = node if maker is RESULT else maker
+            if isinstance(maker, Node) and _name(maker) in OVERFLOWS:
+                return maker
+            return None  # of a mask, or a division
+        if node is before:
+            break
+    return None
 
 
 def _name(node: Node) -> str:

@@ -71,12 +71,10 @@ def overconfident(view: View) -> Finding | None:
             return None
         if not min(view.cost(part * output, view.target) for part in SHRUNK) < NEAR * none:
             return None
-        name, part = _heaviest(view, model, none)
+        name, part, least = _heaviest(view, model, none)
     size = float((output.double() ** 2).mean().item()) ** 0.5
     where = [name.rpartition(".")[0]] if name else []
-    smaller = (
-        f", and {name} with {part:g} of its initial size makes it {_cost(view, model, name, part):.3g}" if name else ""
-    )
+    smaller = f", and {name} with {part:g} of its initial size makes it {least:.3g}" if name else ""
     return OVERCONFIDENT.found(
         graded("loss of the first outputs over that of outputs that are all 0", first / none, scale * SURE, scale * TOO_SURE),
         cause=f"The first loss is {first:.3g}, and {none:.3g} for outputs that are all 0: the outputs, of size {size:.2g}, "
@@ -88,15 +86,15 @@ def overconfident(view: View) -> Finding | None:
     )  # fmt: skip
 
 
-def _heaviest(view: View, model: Any, none: float) -> tuple[str, float]:
-    """The trained weight and the part of its size with which the loss comes nearest to that of zeros; "" where none does."""
+def _heaviest(view: View, model: Any, none: float) -> tuple[str, float, float]:
+    """The trained weight, the part of its size with which the loss comes nearest to that of zeros, and it; "" if none."""
     trained = [name for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1]
     for part in SHRUNK:
         costs = {name: _cost(view, model, name, part) for name in trained}
         best = min(costs, key=lambda name: costs[name], default="")
         if best and costs[best] < NEAR * none:
-            return best, part
-    return "", 1.0
+            return best, part, costs[best]
+    return "", 1.0, math.inf
 
 
 def _cost(view: View, model: Any, name: str, part: float) -> float:

@@ -15,7 +15,6 @@ from kobai.lab.doctor.rules.capacity import fits, severity, standardised
 from kobai.lab.doctor.rules.data import LOSSES
 from kobai.lab.doctor.rules.dependence import (
     FEW,
-    Numbers,
     exchanged,
     groups,
     outputs_of,
@@ -23,6 +22,7 @@ from kobai.lab.doctor.rules.dependence import (
     redrawn,
     slopes_by_place,
 )
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 
 UNUSED, GRADUAL = 0.5, 1e-4

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.rules.neighbours import SURE, beyond_chance, gathered, nearest
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.rules.windows import of_one_series
-
-Numbers: TypeAlias = "np.ndarray[Any, Any]"
 
 FEWEST = 16
 """Samples on each side, below which moments say nothing."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.rules.neighbours import Numbers
+from kobai.lab.doctor.rules.relations import Numbers
 from kobai.xp import to_host
 
 PIECE, DISTINCT, VALUES = 16, 0.5, 6
