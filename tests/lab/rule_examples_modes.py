@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from rule_examples import Example, X, epochs, seen, sgd
+from small_nets import batch
 
 import kobai
 from kobai import nn
@@ -153,7 +154,15 @@ def coded(weight: float) -> View:
     return seen(Coder(), (x, x), loss_fn, lambda parameters: kobai.optim.Adam(parameters, lr=3e-3), trials=True)
 
 
+def adam(**options: Any) -> Any:
+    return lambda parameters: kobai.optim.Adam(parameters, lr=1e-2, **options)
+
+
 EXAMPLES = {
+    "settings.setting": Example(
+        lambda: seen(data=batch(256), optimizer=adam(eps=1e6), trials=True),
+        lambda: seen(data=batch(256), optimizer=adam(betas=(0.5, 0.9), eps=1e-4), trials=True),
+    ),
     "backward.wrong_backward": Example(
         lambda: seen(applied(swish, lambda dy, x: dy * x.sigmoid())), lambda: seen(applied(swish, product_rule))
     ),

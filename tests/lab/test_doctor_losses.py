@@ -162,3 +162,38 @@ def test_the_random_stream_and_running_means_stay() -> None:
     diagnose(model, (X, T), quick=True)
     assert kobai.equal(kobai.rand(3), expected)
     assert not any(bool(part.ne(0).any().item()) for name, part in model.named_buffers() if "running_mean" in name)
+
+
+class Frames(nn.Module):
+    """(N, 6, 20) to scores (N, 6, 4) of letters; or their log-probabilities."""
+
+    def __init__(self, logarithms: bool) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.body, self.head, self.logarithms = nn.Linear(20, 24), nn.Linear(24, 4), logarithms
+
+    def forward(self, x: Any) -> Any:
+        y = self.head(F.relu(self.body(x)))
+        return y.log_softmax(-1) if self.logarithms else y
+
+
+def aligned(y: Any, t: Any) -> Any:
+    lengths = [kobai.full((len(y),), size, dtype=kobai.int64) for size in (y.shape[1], t.shape[1])]
+    return F.ctc_loss(y.permute(1, 0, 2), t, *lengths)
+
+
+def test_a_likelihood_that_grows_with_a_constant_is_told_from_one_of_log_probabilities() -> None:
+    kobai.manual_seed(3)
+    t = kobai.randint(1, 4, (128, 3))
+    x = kobai.randn(128, 6, 20)
+    x[:, ::2, :4] += 3 * F.one_hot(t, 4).float()
+    for logarithms in (False, True):
+        model = Frames(logarithms)
+        found = diagnose(model, (x, t), aligned, kobai.optim.Adam(model.parameters(), lr=1e-2))
+        names = [finding.disease for finding in found.findings if finding.severity != "note"]
+        assert names[:1] == ["no-least-loss"] * (not logarithms), str(found)
+        assert "rate-too-large" not in [finding.disease for finding in found.roots]
+        if not logarithms:
+            assert "log_softmax(-1)" in found.findings[0].cure.code
+            assert found.findings[0].tried is not None
+            assert found.findings[0].tried.helped

@@ -19,7 +19,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Doctor, "_clock", staticmethod(float))
 
 
-OWN = {"weight-decay-too-large", "momentum-too-high", "rate-too-large", "rate-too-small"}
+OWN = {"optimizer-setting", "weight-decay-too-large", "momentum-too-high", "rate-too-large", "rate-too-small"}
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,10 @@ OWN = {"weight-decay-too-large", "momentum-too-high", "rate-too-large", "rate-to
         ("momentum-too-high", kobai.optim.SGD, {"lr": 0.5, "momentum": 0.999, "nesterov": True}),
         ("rate-too-small", kobai.optim.SGD, {"lr": 0.0}),
         ("rate-too-small", kobai.optim.Adadelta, {"lr": 1e-4}),
-        ("rate-too-small", kobai.optim.Adam, {"lr": 1e-2, "eps": 1e3}),
+        ("optimizer-setting", kobai.optim.Adam, {"lr": 1e-2, "eps": 1e3}),
+        ("optimizer-setting", kobai.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.999}),
         ("rate-too-large", kobai.optim.Adam, {"lr": 3.0}),
+        ("rate-too-large", kobai.optim.Adam, {"lr": 3.0, "betas": (0.5, 0.9)}),
         ("rate-too-large", kobai.optim.SGD, {"lr": 30.0, "momentum": 0.9}),
     ],
 )
@@ -56,6 +58,8 @@ def test_each_option_is_named_and_its_cure_helps(disease: str, rule: Any, option
         (kobai.optim.SGD, {"lr": 1e-2}),
         (kobai.optim.Adadelta, {"lr": 1.0}),
         (kobai.optim.Adam, {"lr": 3e-4}),
+        (kobai.optim.Adam, {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-9}),
+        (kobai.optim.RMSprop, {"lr": 1e-3, "alpha": 0.9}),
     ],
 )
 def test_usual_options_are_healthy(rule: Any, options: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kobai.lab.doctor.cures import Action, Patient, cure
 
 
-def with_option(name: str, value: float) -> Action:
+def with_option(name: str, value: Any) -> Action:
     """One option in all groups that have it."""
 
     def change(patient: Patient) -> None:
@@ -17,9 +19,10 @@ def with_option(name: str, value: float) -> Action:
 
 
 @cure
-def set_option(name: str, value: float, before: float) -> tuple[str, Action]:
+def set_option(name: str, value: Any, before: Any) -> tuple[str, Action]:
     """Another value of an option of the optimiser, in all its groups."""
-    text = f'for group in optimizer.param_groups:\n    group["{name}"] = {value:g}  # in place of {before:g}'
+    now, was = (f"{each:g}" if isinstance(each, (int, float)) else repr(each) for each in (value, before))
+    text = f'for group in optimizer.param_groups:\n    group["{name}"] = {now}  # in place of {was}'
     return text, with_option(name, value)
 
 

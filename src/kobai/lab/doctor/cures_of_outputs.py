@@ -92,15 +92,18 @@ def targets_within(loss_fn: Callable[[Any, Any], Tensor], low: float, high: floa
 
 
 @cure
-def logarithms(loss_fn: Callable[[Any, Any], Tensor], shares: bool) -> tuple[str, Action]:
-    """Log-probabilities for the loss function: of probabilities, ``shares``, or of scores."""
+def logarithms(loss_fn: Callable[[Any, Any], Tensor], shares: bool, dim: int = 1) -> tuple[str, Action]:
+    """Log-probabilities for the loss function: of probabilities, ``shares``, or of scores along ``dim``."""
 
     def action(patient: Patient) -> None:
         inner = patient.loss_fn or loss_fn
-        patient.loss_fn = lambda y, t: inner(y.clamp(min=1e-12).log() if shares else y.log_softmax(1), t)
+        patient.loss_fn = lambda y, t: inner(y.clamp(min=1e-12).log() if shares else y.log_softmax(dim), t)
 
-    taken = "y.clamp(min=1e-12).log()" if shares else "y.log_softmax(1)"
-    return f"own = loss_fn\nloss_fn = lambda y, t: own({taken}, t)  # or end the model in nn.LogSoftmax(dim=1)", action
+    taken = "y.clamp(min=1e-12).log()" if shares else f"y.log_softmax({dim})"
+    return (
+        f"own = loss_fn\nloss_fn = lambda y, t: own({taken}, t)  # or end the model in nn.LogSoftmax(dim={dim})",
+        action,
+    )
 
 
 @cure

@@ -61,7 +61,13 @@ def guessing(view: View) -> Finding | None:
     course = trials.course()
     targets = [batch[-1] for batch in trials.fitted]
     guess = min(view.guesses(targets), default=None)
-    return outcome(course.losses, course.end, guess, trials.fitted, view.optimizer)
+    found = outcome(course.losses, course.end, guess, trials.fitted, view.optimizer)
+    if found is None or found.disease != RATE_TOO_LARGE.name:
+        return found
+    slower = trials.course(f"{FASTER:g} of the rate", found.cure.apply)
+    if better(slower.end, course.losses[0]):
+        return found
+    return outcome(course.losses, course.end, guess, trials.fitted, None)  # which grows at a smaller rate too
 
 
 def outcome(

@@ -27,7 +27,7 @@ FAULTS = (
 )
 """Diseases of data, loss, batches and the course so far, which those of the net's weights may follow from."""
 
-OPTIMISER = ("steps-uphill", "weight-decay-too-large", "momentum-too-high")
+OPTIMISER = ("steps-uphill", "weight-decay-too-large", "momentum-too-high", "optimizer-setting")
 """What the optimiser does by itself, of which dead and flat units follow."""
 
 FEW = 16

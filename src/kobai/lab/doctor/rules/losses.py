@@ -34,6 +34,8 @@ NORMED = 1e-3
 """How far log Σ exp of log-probabilities may be from 0, and a sum of probabilities from 1."""
 SURER = (2.0, 5.0, 10.0)
 """Scores that are ever surer of one side."""
+SHIFTS, NEARLY = (10.0, 100.0, -100.0), 1e-2
+"""What is added to all outputs, and how even the loss falls by it where it has no least value."""
 MIXED = 0.25
 """Share of the other samples whose gradient changes with one target."""
 
@@ -64,7 +66,8 @@ NO_LEAST_LOSS = Disease(
     "the loss is linear in the outputs and falls with that of the true class, as the likelihood of log-probabilities "
     f"does, and log Σ exp of a sample's outputs is more than {NORMED:g} from 0; or it is negative for outputs far from the "
     "targets, and lower the farther they are; or it is negative for scores that are sure, falls with their size, and does "
-    "not become negative with the same targets scaled to lie from 0 to 1",
+    "not become negative with the same targets scaled to lie from 0 to 1; or it falls in proportion to a number that is added "
+    f"to all outputs ({', '.join(f'{far:g}' for far in SHIFTS)}), and not if log_softmax follows them",
     "A probability is at most 1, so that its −log is at least 0: −log p of a class has a least value, −p or minus a "
     "score falls on without it. The cross-entropy −t log p − (1 − t) log (1 − p) is bounded only for t from 0 to 1.",
     "Bishop 1995, sections 6.7 and 6.9; Cover and Thomas, Elements of Information Theory, section 2.6",
@@ -224,9 +227,9 @@ def no_least_loss(view: View) -> Finding | None:
         try:
             truth = truths(y, end.target)
         except (ValueError, RuntimeError, TypeError):
-            return None
+            truth = None
         if truth is None or truth.shape != y.shape:
-            return None
+            return _of_a_constant(view, end, y)
         return (
             _of_no_logarithms(view, end, y, truth)
             or _of_other_targets(view, end, y)
@@ -265,6 +268,34 @@ def _of_no_logarithms(view: View, end: End, y: Tensor, truth: Tensor) -> Finding
         cause="The loss function is minus the output of the true class, as nll_loss is, which must be a log-probability, as of "
         f"log_softmax; the outputs are {kind}, and the loss is no likelihood.",
         cure=cure,
+        where=[last] if last in view.modules else [],
+    )
+
+
+def _of_a_constant(view: View, end: End, y: Tensor) -> Finding | None:
+    """A likelihood, as of alignments, that grows without limit with a number added to what the last layer gives."""
+    if len(end.given) != 1 or y.ndim < 2 or y.shape[-1] < 2:
+        return None
+    (z,) = end.given
+    with no_grad():
+        own = _loss(end, _only(end.run([z])))
+        moved = [own - _loss(end, _only(end.run([z + far]))) for far in SHIFTS]
+        gain = moved[0] / SHIFTS[0]
+        even = all(abs(each / far - gain) < NEARLY * gain for each, far in zip(moved, SHIFTS, strict=True))
+        if not gain > NORMED or not even:
+            return None
+        sure = [_loss(end, _only(end.run([z + far])).log_softmax(-1)) for far in (0.0, SHIFTS[-1])]
+        if not all(loss >= 0 and math.isfinite(loss) for loss in sure) or abs(sure[1] - sure[0]) > NEARLY * (
+            1 + sure[0]
+        ):
+            return None
+    last = view.reading.layers[-1].name
+    return NO_LEAST_LOSS.found(
+        Evidence(f"fall of the loss where {SHIFTS[1]:g} is added to all outputs", moved[1], NORMED * SHIFTS[1], True),
+        cause=f"The loss falls by {gain:.3g} for each 1 that is added to all outputs, which says nothing of the targets, and "
+        f"so on without limit; of log_softmax of the outputs it is {sure[0]:.3g}, whatever is added. The loss function takes "
+        "log-probabilities, and is given scores: there is no log_softmax.",
+        cure=logarithms(view.loss_fn, False, -1),
         where=[last] if last in view.modules else [],
     )
 

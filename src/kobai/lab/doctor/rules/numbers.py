@@ -56,18 +56,8 @@ def non_finite(view: View) -> Finding | None:
         if few is not None:
             return of_few(few, outputs[:1])
     last = reading.layers[-1]
-    if spoils and view.ledger is not None and not (last.output.finite and last.output.largest > HUGE):
-        begun = begins(view.ledger.fresh, view.loss_fn, view.inputs, view.target)
-        if begun is not None:
-            what = "outputs" if outputs else "loss" if not math.isfinite(view.losses[0]) else "gradient"
-            return NON_FINITE.found(
-                Evidence(f"values of the {what} that are not finite", 1, 0, True),
-                cause=f"Inputs and weights are finite, and the {what} is not: {begun}.".replace(
-                    "outputs is", "outputs are"
-                ),
-                cure=Cure(begun.code or "# bound what goes into this operation, as in a.clamp(min=…, max=…)"),
-                where=outputs,
-            )
+    if spoils and (found := _of_all(view, outputs)) is not None:
+        return found
     if outputs:
         cause = f"The numbers overflow in layer {outputs[0]!r}: its inputs and weights are finite, and their products are not."
         evidence = Evidence("layers whose outputs are not finite", len(outputs), 0, True)
@@ -99,6 +89,23 @@ def non_finite(view: View) -> Finding | None:
         evidence = Evidence("layers whose gradient is not finite", len(gradients), 0, True)
         return NON_FINITE.found(evidence, cause=cause, cure=cure, where=gradients[::-1])
     return None
+
+
+def _of_all(view: View, where: Sequence[str]) -> Finding | None:
+    """The operation by which numbers of the whole batch stop being finite, unless the outputs are huge already."""
+    last = view.reading.layers[-1].output
+    if view.ledger is None or (last.finite and last.largest > HUGE):
+        return None
+    begun = begins(view.ledger.fresh, view.loss_fn, view.inputs, view.target)
+    if begun is None:
+        return None
+    what = "the outputs are" if where else "the loss is" if not math.isfinite(view.losses[0]) else "the gradient is"
+    return NON_FINITE.found(
+        Evidence("operations by which numbers stop being finite", 1, 0, True),
+        cause=f"Inputs and weights are finite, and {what} not: {begun}.",
+        cure=Cure(begun.code or "# bound what goes into this operation, as in a.clamp(min=…, max=…)"),
+        where=where,
+    )
 
 
 def of_few(few: Culprits, where: Sequence[str] = ()) -> Finding:

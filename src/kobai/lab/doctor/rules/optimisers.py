@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kobai.core.grad_mode import no_grad
 from kobai.lab.doctor.cures import Action, Cure, Patient, set_rate
 from kobai.lab.doctor.cures_of_optimisers import descend, set_option, with_option
-from kobai.lab.doctor.findings import Case, Disease, Evidence, Finding
+from kobai.lab.doctor.findings import Case, Disease, Evidence, Finding, better
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.epochs import GONE, SCHEDULE_ENDED
 from kobai.lab.doctor.rules.losses import no_least_loss
@@ -153,7 +153,7 @@ def schedule_left(view: View) -> Finding | None:
     )
 
 
-def _takes(view: View, name: str, change: Action) -> tuple[float, float, float] | None:
+def takes(view: View, name: str, change: Action) -> tuple[float, float, float] | None:
     """The share of what a copy learns with a change that is lost without it, and where the loss ends with and without it."""
     assert view.trials is not None
     base, other = view.trials.course(), view.trials.course(name, change)
@@ -165,7 +165,7 @@ def _takes(view: View, name: str, change: Action) -> tuple[float, float, float] 
     return (lost, other.end, base.end) if lost > TAKEN else None
 
 
-def _costs(view: View, name: str, change: Action) -> tuple[float, float, float] | None:
+def costs(view: View, name: str, change: Action) -> tuple[float, float, float] | None:
     """By how much the loss of samples held out is larger without a change, and where the loss ends with and without it.
 
     What takes less than half of what is learnt may leave a regression many times the error that it could have.
@@ -174,9 +174,9 @@ def _costs(view: View, name: str, change: Action) -> tuple[float, float, float] 
     base, other = view.trials.course(), view.trials.course(name, change)
     if base.held is None or other.held is None or not 0 < other.held < math.inf or not other.end < base.end:
         return None
-    costs = base.held / other.held
+    times = base.held / other.held
     far = base.held - other.held > COSTS_OF_START * abs(base.losses[0])
-    return (costs, other.end, base.end) if costs > COSTS and far else None
+    return (times, other.end, base.end) if times > COSTS and far else None
 
 
 def decay(view: View) -> Finding | None:
@@ -185,10 +185,10 @@ def decay(view: View) -> Finding | None:
     if not value or view.trials is None:
         return None
     without_it = "without weight decay", with_option("weight_decay", 0.0)
-    taken, costs = _takes(view, *without_it), _costs(view, *without_it)
-    if taken is None and costs is None:
+    taken, costly = takes(view, *without_it), costs(view, *without_it)
+    if taken is None and costly is None:
         return None
-    lost, without, now = taken or costs or (0.0, 0.0, 0.0)
+    lost, without, now = taken or costly or (0.0, 0.0, 0.0)
     less = next(
         (
             part
@@ -237,7 +237,7 @@ def momentum(view: View) -> Finding | None:
             "weights run past where they should stop.",
             cure=cure,
         )
-    taken = _takes(view, f"momentum {USUAL:g}", with_option("momentum", USUAL))
+    taken = takes(view, f"momentum {USUAL:g}", with_option("momentum", USUAL))
     if taken is None:
         return None
     lost, usual, now = taken
@@ -272,10 +272,10 @@ def best_rate(view: View) -> tuple[float, float] | None:
     if chance is not None and base.end < 0.5 * chance:
         return None
     rates = {_rounded((own or 1e-3) * factor) for factor in SWEEP}
-    ends = {rate: view.trials.course(f"rate {rate:g}", _rate(rate), steps=SWEPT).end for rate in sorted(rates)}
+    ends = {rate: view.trials.course(f"rate {rate:g}", with_rate(rate), steps=SWEPT).end for rate in sorted(rates)}
     best = min(ends, key=lambda rate: ends[rate])
     for near in (_rounded(best * 3), _rounded(best / 3)):
-        ends[near] = view.trials.course(f"rate {near:g}", _rate(near), steps=SWEPT).end
+        ends[near] = view.trials.course(f"rate {near:g}", with_rate(near), steps=SWEPT).end
     least = min(ends.values())
     if not 0 <= least < math.inf:  # a loss that falls below 0 may fall on for ever, the faster the larger the rate
         return None
@@ -284,7 +284,9 @@ def best_rate(view: View) -> tuple[float, float] | None:
     return rate, ends[rate]
 
 
-def _rate(rate: float) -> Action:
+def with_rate(rate: float) -> Action:
+    """One rate for all groups."""
+
     def change(patient: Patient) -> None:
         for group in patient.optimizer.param_groups:
             set_learning_rate(group, rate)
@@ -321,5 +323,8 @@ def compared(view: View) -> Swept | None:
     base = view.trials.course()
     start = base.losses[0]
     learnt, own = start - end, start - base.end
-    limit = SLOW if rate > float(view.rate or 0.0) else TAKEN
+    larger = rate > float(view.rate or 0.0)
+    limit, held = SLOW if larger else TAKEN, view.trials.course(f"rate {rate:g}").held
+    if not larger and held is not None and base.held is not None and not better(held, base.held):
+        return None  # it learns the samples that it sees, and not what holds for others
     return Swept(rate, end, base.end, start) if learnt > 0.1 * abs(start) and own < limit * learnt else None

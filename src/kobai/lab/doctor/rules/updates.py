@@ -9,7 +9,7 @@ from statistics import median
 from kobai.lab.doctor.cures import scale_rate, set_rate
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
-from kobai.lab.doctor.rules.optimisers import SLOW, SWEEP, SWEPT, TAKEN, Swept, compared
+from kobai.lab.doctor.rules.optimisers import SLOW, SWEEP, SWEPT, TAKEN, Swept, compared, costs, takes
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.probe.readings import Reading
 
@@ -21,8 +21,9 @@ RATE_TOO_LARGE = Disease(
     "learning rate too large",
     f"median update-to-weight ratio above {RATIO_LARGE:g} (warning: {RATIO_LARGE_SOME:g}), while the loss does not "
     f"fall, or rises by {OVERSHOOT:g} on its way; or a loss of the same batch that grows by {LOSS_GREW:g}, and has not "
-    f"come back after {PATIENCE} steps; or a copy that, within {SWEPT} steps at one of the rates of a sweep (multiples "
-    f"{SWEEP[0]:g} to {SWEEP[-1]:g}), learns {1 / TAKEN:g} times what 200 steps at this rate teach it; in "
+    f"come back after {PATIENCE} steps (both only where copies learn far more at a smaller rate); or a copy that, within "
+    f"{SWEPT} steps at one of the rates of a sweep (multiples {SWEEP[0]:g} to {SWEEP[-1]:g}), "
+    f"learns {1 / TAKEN:g} times what 200 steps at this rate teach it; in "
     "`treat` also one that ends its training higher than it began",
     "A ratio of about 1e-3 is usual; Adam's first steps have lr divided by the weights' size, up to some 1e-2. At 0.2 "
     "five steps write every weight anew. Above 2 / curvature gradient descent overshoots; up to twice that the loss "
@@ -68,6 +69,12 @@ def too_large(view: View) -> Finding | None:
     swept = swept if swept is not None and swept.rate < rate else None
     if not (typical > RATIO_LARGE_SOME and not falls) and not (diverged and typical > RATIO_GOOD):
         return None if swept is None else _by_sweep(RATE_TOO_LARGE, swept, rate)
+    smaller = min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2))
+    cure = set_rate(swept.rate, rate) if swept is not None else scale_rate(smaller, rate)
+    if view.trials is not None and swept is None:
+        shown = f"{smaller:g} of the rate", cure.apply
+        if takes(view, *shown) is None and costs(view, *shown) is None:
+            return None  # steps may be long for other reasons: a smaller rate does no better
     limit = next(limit for limit in (RATIO_LARGE, RATIO_LARGE_SOME, RATIO_GOOD) if typical > limit)
     evidence = [Evidence("median update-to-weight ratio", typical, limit, True)]
     if diverged:
@@ -78,9 +85,7 @@ def too_large(view: View) -> Finding | None:
     return RATE_TOO_LARGE.found(
         *evidence,
         cause=f"A step changes a weight by {size} its size: learning rate {rate:g} is too large for these gradients.",
-        cure=set_rate(swept.rate, rate)
-        if swept is not None
-        else scale_rate(min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2)), rate),
+        cure=cure,
         where=[name.rpartition(".")[0] for name in judged],
         severity="error" if limit == RATIO_LARGE or diverged else "warning",
     )

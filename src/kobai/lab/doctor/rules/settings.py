@@ -1,0 +1,94 @@
+"""The rule of the optimiser's own settings: each that is not the default is set back to it on a copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+from kobai.lab.doctor.cures_of_optimisers import set_option, with_option
+from kobai.lab.doctor.findings import Disease, Evidence, Finding, better
+from kobai.lab.doctor.rules.data import FAULTS
+from kobai.lab.doctor.rules.optimisers import TAKEN, best_rate, with_rate
+from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import Course
+from kobai.optim import Optimizer
+
+EXAMINED = frozenset(("lr", "weight_decay", "momentum", "maximize"))
+"""Settings that have examinations of their own."""
+
+SETTING = Disease(
+    "optimizer-setting",
+    "a setting of the optimiser that keeps the net from learning",
+    "each number among the optimiser's settings that is not its default (rate, decay and momentum have examinations of their "
+    f"own) is set back on a copy: of what this copy learns more than {TAKEN:.0%} is lost without it, its samples held out are "
+    "told better too, and no learning rate of a sweep does better in as many steps",
+    "Adam divides the mean gradient m by √v + ε. With β₁ near 0 the mean is one noisy gradient, with β₂ near 0 each step has "
+    "the size of the rate, whatever the slope; an ε far above √v makes the step as small as ε says, one of 0 divides 0 by 0. "
+    "Such steps are no matter of the rate, which can only make them smaller.",
+    "Kingma and Ba, ICLR 2015, section 2; Choi et al., arXiv:1910.05446 (ε and rate together)",
+    (*FAULTS, "steps-uphill", "weight-decay-too-large", "momentum-too-high"),
+    certain=True,
+)
+
+
+def away(optimizer: Optimizer) -> Mapping[str, tuple[Any, Any]]:
+    """(value, default) of all settings that are numbers, or several, and not their defaults in some group.
+
+    >>> import kobai
+    >>> dict(away(kobai.optim.Adam([kobai.ones(1, requires_grad=True)], lr=0.1, betas=(0.5, 0.999))))
+    {'betas': ((0.5, 0.999), (0.9, 0.999))}
+    """
+    found = {}
+    for name, parameter in signature(type(optimizer)).parameters.items():
+        default = parameter.default
+        several = default if isinstance(default, tuple) else (default,)
+        if name in EXAMINED or not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in several):
+            continue
+        values = [group[name] for group in optimizer.param_groups if name in group]
+        other = [value for value in values if value != default]
+        if other:
+            found[name] = other[0], default
+    return found
+
+
+def setting(view: View) -> Finding | None:
+    """The setting without which a copy learns far more, if no other rate does as much for it."""
+    assert view.trials is not None
+    assert view.optimizer is not None
+    base = view.trials.course()
+    start, told = base.losses[0], []
+    for name, (value, default) in away(view.optimizer).items():
+        other = view.trials.course(f"{name}={default}", with_option(name, default))
+        learnt = start - other.end
+        if not math.isfinite(other.end) or not learnt > 0.1 * abs(start) or not _held_better(other, base):
+            continue
+        lost = (base.end - other.end) / learnt
+        if lost > TAKEN:
+            told.append((other.end, lost, name, value, default))
+    if not told:
+        return None
+    end, lost, name, value, default = min(told, key=lambda each: each[0])
+    swept = best_rate(view)
+    if swept is not None and better(_at(view, swept[0]), end):
+        return None
+    return SETTING.found(
+        Evidence(
+            f"part of what is learnt at {name}={default} that is lost", lost, TAKEN, True, share=math.isfinite(lost)
+        ),
+        cause=f"With {name}={value} the loss of a copy ends at {base.end:.3g}, and with the default, {default}, at {end:.3g}"
+        + ("; no learning rate of a sweep does better." if swept is not None else "."),
+        cure=set_option(name, default, value),
+    )
+
+
+def _held_better(course: Course, base: Course) -> bool:
+    """Whether samples held out are told better, if there are any."""
+    return course.held is None or base.held is None or better(course.held, base.held)
+
+
+def _at(view: View, rate: float) -> float:
+    """Where a copy's loss ends at another rate, in as many steps as the others take."""
+    assert view.trials is not None
+    return view.trials.course(f"rate {rate:g}, to the end", with_rate(rate)).end
