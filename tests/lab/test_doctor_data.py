@@ -132,3 +132,12 @@ def test_validation_of_classes_that_training_lacks() -> None:
 def test_validation_that_is_no_batch() -> None:
     with pytest.raises(TypeError, match=r"expected batches \(input, ..., target\) as validation data, got a Tensor"):
         diagnose(net(), batch(), validation=[batch()[0]])
+
+
+def test_labels_are_not_blamed_for_a_net_that_has_not_begun_to_learn() -> None:
+    kobai.manual_seed(0)
+    x = kobai.randn(1000, 12)
+    t = (x[:, :8].sign().prod(1) > 0).long()  # of eight features together: no neighbour tells it
+    model = nn.Sequential(nn.Linear(12, 32), nn.Tanh(), nn.Linear(32, 2))
+    found = diagnose(model, (x, t), F.cross_entropy, kobai.optim.SGD(model.parameters(), lr=0.3))
+    assert "labels-unrelated" not in names(found)

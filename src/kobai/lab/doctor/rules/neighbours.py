@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, better
 from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import undisturbed
+from kobai.nn import functional as F
+from kobai.optim import Adam
+from kobai.random import manual_seed
 from kobai.train.batches import device_of
 from kobai.train.step import computing
 from kobai.xp import to_host
@@ -26,6 +31,12 @@ SURE = 4.0
 DRAWS = 30
 """Permutations of the targets, which say what chance gives."""
 UNSURE, ENOUGH, HEART, FITTED = 2.5, 200, 32, 0.5
+BEGUN = 0.1
+"""A net that is below guessing by less than this part, on the samples that it is trained on, has not begun to learn them."""
+LOOKS, WIDTH, PACE = (20, 60, 180), 64, 3e-3
+"""Steps after which a reference net is asked of new samples, its units in each of two hidden layers, and its rate (Adam)."""
+TAILS = (5, 95)
+"""Percentiles beyond which the size of a target does not matter."""
 MOST = 1024
 """Samples that are compared at most."""
 
@@ -33,8 +44,9 @@ UNRELATED = Disease(
     "labels-unrelated",
     "targets have nothing to do with the inputs",
     f"of {ENOUGH} or more samples, the five nearest neighbours of a sample tell its target no better than chance (less than "
-    f"{UNSURE:g} standard deviations above what permuted targets give), nor does the net tell those of samples held out of a "
-    f"trial; while a copy learns {HEART} samples by heart, to less than {FITTED:g} of the loss of guessing: net, loss and "
+    f"{UNSURE:g} standard deviations above what permuted targets give), nor do the net, which is below guessing by "
+    f"{BEGUN:.0%} on those it is trained on, and a reference net of two layers of {WIDTH} units tell those of samples held "
+    f"out; while a copy learns {HEART} samples by heart, to less than {FITTED:g} of the loss of guessing: net, loss and "
     "optimiser work",
     "A net can learn any targets by heart, but what it learns holds for new samples only where similar inputs have similar "
     "targets. A relation so faint, or so intricate, that neither sees it in so few samples looks the same.",
@@ -122,13 +134,17 @@ def unrelated(view: View) -> Finding | None:
     both = gathered(view.seen)
     if both is None or len(both[0]) < ENOUGH or not all(np.isfinite(part).all() for part in both):
         return None
-    x, t = both[0], both[1][:, 0] if view.classes is not None else both[1]
+    x, t = both[0], both[1][:, 0] if view.classes is not None else _within(both[1], both[1])
     near = beyond_chance(t, t, nearest(x, x, alone=True, count=5))
     if near.deviations >= UNSURE:
         return None
     course = trials.course()
+    if not better(course.end, chance, BEGUN):  # what it says of new samples says nothing of the data
+        return None
     told = _told(course.patient.model, trials.held, view)
     if told is None or told.deviations >= UNSURE:
+        return None
+    if _reference(view, trials.fitted, trials.held) >= UNSURE:
         return None
     *inputs, target = trials.fitted[0]
     few = [(*[part[:HEART] for part in inputs], target[:HEART])]
@@ -152,6 +168,49 @@ def unrelated(view: View) -> Finding | None:
         ),
         severity="warning",
     )
+
+
+def _within(t: Numbers, of: Numbers) -> Numbers:
+    """Numbers, of which those beyond TAILS of some others are these bounds: squares of a few would drown all that is told."""
+    low, high = np.percentile(of, TAILS, axis=0)
+    return np.clip(t, low, high).astype(t.dtype)
+
+
+def _reference(view: View, fitted: Sequence[Any], held: Sequence[Any]) -> float:
+    """Deviations above chance by which a small net of standardised inputs tells samples held out, at the best of its looks."""
+    both, new = gathered(fitted), gathered(held)
+    if both is None or new is None:
+        return 0.0
+    (x, t), (other, truth) = both, new
+    labels = view.classes is not None
+    if not labels:
+        t, truth = _within(t, t), _within(truth, t)
+    if labels and min(t.min(), truth.min()) < 0:  # places that the loss leaves out
+        return 0.0
+    device = device_of(view.model)
+    mean, spread = x.mean(0), np.maximum(x.std(0), 1e-6)
+    x, other = ((part - mean) / spread for part in (x, other))
+    target = t[:, 0].astype(np.int64) if labels else (t - t.mean(0)) / np.maximum(t.std(0), 1e-6)
+    with undisturbed():
+        manual_seed(0)
+        wide = max(view.classes or 0, int(t.max()) + 1) if labels else t.shape[1]
+        hidden = [nn.Linear(x.shape[1], WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU()]
+        model = nn.Sequential(*hidden, nn.Linear(WIDTH, wide)).to(device)
+        optimizer = Adam(model.parameters(), lr=PACE)
+        given, wanted, asked, known = (
+            ops.from_numpy(np.ascontiguousarray(part)).to(device) for part in (x, target, other, truth)
+        )
+        known = known[:, 0] if labels else known
+        told = []
+        for step in range(1, LOOKS[-1] + 1):
+            loss = F.cross_entropy(model(given), wanted) if labels else F.mse_loss(model(given), wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step in LOOKS and (found := _told(model, [(asked, known)], view)) is not None:
+                told.append(found.deviations)
+            model.train()
+    return max(told, default=0.0)
 
 
 def _said(view: View, near: Beyond) -> str:
