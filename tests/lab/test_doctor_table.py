@@ -34,6 +34,7 @@ import doctor_trial  # noqa: E402
 PAGE = ROOT / "docs" / "lab" / "diseases.md"
 
 ELSEWHERE = {
+    "optimizer-setting",
     "no-better-than-guessing",
     "cannot-fit",
     "few-samples",
