@@ -139,3 +139,19 @@ def test_the_rest_of_grads_arguments():
         autograd.grad((x * x).sum(), x, only_inputs=False)
     with pytest.raises(ValueError, match="contradicts"):
         autograd.grad((x * x).sum(), x, materialize_grads=True, allow_unused=False)
+
+
+def test_gradients_on_the_tape_are_each_leaves_own():
+    x, y = leaf(1.0), leaf(1.0)
+    h = x + y
+    h.retain_grad()
+    (h**2).sum().backward(create_graph=True)
+    with kobai.no_grad():
+        x.grad.mul_(2)  # as clipping does
+    assert (x.grad.tolist(), y.grad.tolist(), h.grad.tolist()) == ([8], [4], [4])
+
+
+def test_a_gradient_on_the_tape_is_no_view():
+    x = leaf(1.0, 2.0)
+    (x.reshape(2, 1) ** 2).sum().backward(create_graph=True)
+    assert x.grad.detach_().tolist() == [2, 4]

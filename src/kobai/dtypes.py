@@ -100,6 +100,14 @@ def is_number(d: np.dtype[Any]) -> builtins.bool:
     return (d.kind in "biuf" and d.itemsize <= 8) or d == bfloat16.dtype
 
 
+def numeric(like: Any) -> np.dtype[Any]:
+    """The NumPy dtype of what a caller asks for; TypeError for one that tensors cannot have, or a class that is none."""
+    found: np.dtype[Any] = np.dtype(like)
+    if found not in _known and not is_number(found):
+        raise TypeError(f"dtype: expected a bool, integer or float dtype, got {like!r}")
+    return found
+
+
 def promoted(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     """The smallest dtype that holds the numbers of both, of one category. NumPy knows none for bfloat16 and float16."""
     return float32.dtype if {a, b} == HALVES else np.promote_types(a, b)

@@ -445,6 +445,22 @@ def test_types_places_and_submodules():
 # --- what subclasses of layers build on -------------------------------------------------------------------------------
 
 
+def test_type_converts_every_tensor_by_a_name_too():
+    m = nn.BatchNorm1d(2)
+    assert m.type("torch.DoubleTensor").weight.dtype == kobai.float64
+    assert m.num_batches_tracked.dtype == kobai.float64
+    assert m.type(kobai.Tensor).weight.dtype == kobai.float32
+
+
+@pytest.mark.parametrize("options", [{}, {"device": None}, {"dtype": None}, {"non_blocking": True}])
+def test_to_nothing_changes_nothing(options):
+    m = nn.Linear(2, 2)
+    weight = m.weight
+    assert m.to(**options) is m
+    assert m.weight is weight
+    assert m.weight.dtype == kobai.float32
+
+
 def test_a_convolution_that_makes_its_weights_in_each_call():
     class Standardised(nn.Conv2d):
         def forward(self, x):

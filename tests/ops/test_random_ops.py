@@ -47,6 +47,7 @@ def test_ranges_and_dtypes():
     for like in (kobai.rand_like, kobai.randn_like):
         assert like(kobai.ones(2, 3, dtype=kobai.float64)).dtype == kobai.float64
     assert kobai.randint_like(kobai.ones(2, 3), 5).shape == (2, 3)
+    assert kobai.randint_like(kobai.ones(2, 3), high=1).tolist() == [[0] * 3] * 2
 
 
 def test_randint_takes_its_arguments_as_pytorch_does():

@@ -155,3 +155,33 @@ def test_types_and_questions_are_pytorchs():
             if name != "preserve_format":
                 mine, other = getattr(kobai, name), getattr(torch, name)
                 assert x.is_contiguous(memory_format=mine) == y.is_contiguous(memory_format=other)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x, kind: x.to(kind),
+        lambda x, kind: x.type(kind),
+        lambda x, kind: x.sum(dtype=kind),
+        lambda x, kind: x.view(kind),
+        lambda x, kind: x.new_zeros(2, dtype=kind),
+        lambda x, kind: kobai.tensor([1.0], dtype=kind),
+        lambda x, kind: kobai.zeros(2, dtype=kind),
+        lambda x, kind: kobai.empty(2, dtype=kind),
+        lambda x, kind: kobai.full((2,), 1.0, dtype=kind),
+        lambda x, kind: kobai.arange(3, dtype=kind),
+        lambda x, kind: kobai.linspace(0, 1, 3, dtype=kind),
+        lambda x, kind: kobai.eye(2, dtype=kind),
+        lambda x, kind: kobai.randint(3, (2,), dtype=kind),
+        lambda x, kind: kobai.rand(2, dtype=kind),
+        lambda x, kind: kobai.nn.Linear(2, 2).to(kind),
+    ],
+)
+@pytest.mark.parametrize("kind", [object, dict, str, complex, np.dtype("S3")])
+def test_numpys_other_types_are_refused(ask, kind):
+    with pytest.raises((TypeError, ValueError), match="expected a bool, integer or float dtype"):
+        ask(kobai.ones(2), kind)
+
+
+def test_the_class_of_tensors_stands_for_the_default_dtype():
+    assert (kobai.ones(2) < 0).type(kobai.Tensor).dtype == kobai.float32

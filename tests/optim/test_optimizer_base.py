@@ -261,6 +261,54 @@ def test_a_users_optimizer_keeps_its_own_state():
     assert other.state["all"] == {"n": 1}
 
 
+class Preconditioned(optim.Optimizer):
+    """Keeps what no optimiser of Kobai does: a matrix, a norm, steps in a tensor; and sets defaults when it is unpickled."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("nesterov", False)
+
+    @kobai.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state.update(
+                        matrix=kobai.zeros(len(p), len(p), dtype=p.dtype), norm=kobai.zeros(()), step=kobai.tensor(0.0)
+                    )
+                state["step"] += 1
+                state["norm"] = p.grad.norm()
+                state["matrix"].add_(kobai.outer(p.grad, p.grad))
+                p -= group["lr"] * state["matrix"] @ p.grad / state["step"].item()
+
+
+@pytest.mark.parametrize(
+    "carry",
+    [
+        pytest.param(lambda optimizer: optimizer.state_dict(), id="state_dict"),
+        pytest.param(lambda optimizer: pickle.loads(pickle.dumps(optimizer)).state_dict(), id="pickle"),
+        pytest.param(lambda optimizer: copy.deepcopy(optimizer).state_dict(), id="deepcopy"),
+    ],
+)
+def test_state_of_a_users_optimizer_has_any_shape(carry):
+    a, b = parameter([1.0, 2.0]), parameter([1.0, 2.0])
+    first, second = Preconditioned([a]), Preconditioned([b])
+    random_steps(first, [a], 3)
+    b.data = a.detach().clone()
+    second.load_state_dict(carry(first))
+    for p, optimizer in ((a, first), (b, second)):
+        random_steps(optimizer, [p], 4)
+    assert host(a).tobytes() == host(b).tobytes()
+    assert second.state[b]["step"].item() == 6
+    assert second.state[b]["matrix"].shape == (2, 2)
+    assert copy.deepcopy(first).param_groups[0]["nesterov"] is False
+
+
 def test_the_base_class_says_what_to_define():
     p = parameter([1.0])
     set_grad(p, [1.0])

@@ -434,7 +434,7 @@ def _retain(tensor: Any, dy: Array) -> None:
     """Add to the ``.grad`` that ``retain_grad()`` asked for, if its tensor still lives."""
     if tensor is not None:
         if type(dy) is taped_type:
-            tensor.grad = dy.tensor if tensor._grad is None else tensor._grad + dy.tensor
+            tensor.grad = dy.tensor.clone() if tensor._grad is None else tensor._grad + dy.tensor
             return
         with xp.beside(dy):
             total = dy.copy() if tensor._grad is None else tensor._grad._array + dy

@@ -300,7 +300,8 @@ class Tensor:
         if self._hooks:
             g, ours = run_hooks(self._hooks, g), False
         if type(g) is tape.taped_type:
-            self._grad = g.tensor if self._grad is None else self._grad + g.tensor
+            # A copy, for another leaf may have the same tensor: clipping changes gradients in place.
+            self._grad = g.tensor.clone() if self._grad is None else self._grad + g.tensor
         elif self._grad is None:
             self._grad = Tensor._wrap(g if ours and g.flags.c_contiguous else g.copy())
         else:

@@ -13,7 +13,7 @@ from kobai import xp
 from kobai.compat.absent import PRESENT
 from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, _of, bfloat16, dtype, memory_format as MemoryFormat
+from kobai.dtypes import FLOATING, _of, bfloat16, dtype, memory_format as MemoryFormat, numeric
 from kobai.nn._state import Stateful
 from kobai.nn.hooks import BackwardWatch
 from kobai.nn.tree import no_init, type_name
@@ -244,8 +244,8 @@ class Module(Stateful):
         return self.to(bfloat16.dtype)
 
     def type(self, dst_type: Any) -> Self:
-        """Cast floating-point parameters and buffers, as ``to(dtype)``."""
-        return self.to(dst_type)
+        """Convert every parameter and buffer by :meth:`Tensor.type`, whole numbers too."""
+        return self._apply(lambda tensor: tensor.type(dst_type))
 
     def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
         """Move to a device, without the values; those of the submodules too, if ``recurse``."""
@@ -344,9 +344,7 @@ def _parse_to(
         raise TypeError(f"{who}.to: expected (device, dtype), (dtype) or (tensor), got also {args[0]!r}")
     if not isinstance(memory_format, (MemoryFormat, type(None))):
         raise TypeError(f"{who}.to: expected a memory format such as kobai.channels_last, got {memory_format!r}")
-    if device is None and dtype is None and memory_format is None:
-        raise TypeError(f"{who}.to: expected a device, a dtype, a tensor or a memory format, got none of them")
-    return device, None if dtype is None else np.dtype(dtype)
+    return device, None if dtype is None else numeric(dtype)
 
 
 def _is_dtype(value: object) -> bool:

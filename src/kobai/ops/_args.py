@@ -11,7 +11,15 @@ import numpy as np
 from kobai.core import autocast
 from kobai.core.primitive import on_its_device, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, bfloat16, get_default_dtype, memory_format as MemoryFormat, preserve_format, promoted
+from kobai.dtypes import (
+    FLOATING,
+    bfloat16,
+    get_default_dtype,
+    memory_format as MemoryFormat,
+    numeric,
+    preserve_format,
+    promoted,
+)
 from kobai.ops._sums import total
 from kobai.refusals import truth_values
 from kobai.xp import Array, asarray, default_device, is_array, write
@@ -54,7 +62,7 @@ def _cast(x: Array, dtype: Any) -> Any:
 
 def cast(x: Tensor, dtype: Any) -> Tensor:
     """``x`` with elements of ``dtype``; itself if they are already."""
-    dtype = np.dtype(dtype)
+    dtype = numeric(dtype)
     if x._array.dtype == dtype:
         return x
     if dtype.kind not in FLOATING or x._array.dtype.kind not in FLOATING:
@@ -87,7 +95,7 @@ def scalar(who: str, value: Any, like: Tensor, dtype: Any = None) -> Tensor:
         value = value.item()
     if not isinstance(value, (bool, int, float)):
         raise TypeError(f"{who}: expected a Tensor or a number, got {type(value).__name__}")
-    dtype = like._array.dtype if dtype is None else np.dtype(dtype)
+    dtype = like._array.dtype if dtype is None else numeric(dtype)
     return Tensor._wrap(asarray(held(who, value, dtype), dtype=dtype, device=like.device))  # type: ignore[no-any-return]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import _of, dtype as DType, memory_format as MemoryFormat, preserve_format
+from kobai.dtypes import _of, dtype as DType, get_default_dtype, memory_format as MemoryFormat, preserve_format
 from kobai.ops._args import cast, category, drawn, need_format, pair, result_dtype as promotion
 from kobai.ops.create import Device, empty, tensor
 from kobai.ops.typed import TYPES, TensorType, type_named, type_of
@@ -112,11 +112,13 @@ def cuda(
 def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """This tensor with elements of ``dtype``; without it, PyTorch's name of its own type, such as ``"torch.FloatTensor"``.
 
-    ``dtype`` may also be such a name, of PyTorch's or of Kobai's, or a class such as ``kobai.cuda.LongTensor``; these stand
-    for a device too.
+    ``dtype`` may also be such a name, of PyTorch's or of Kobai's, or a class such as ``kobai.cuda.LongTensor`` or
+    ``kobai.Tensor`` (the default dtype); these stand for a device too.
     """
     if dtype is None:
         return type_of(self)
+    if dtype is Tensor:  # what kobai.Tensor(...) makes: the default dtype, on the default device
+        return to(self, _xp.default_device(), get_default_dtype(), non_blocking)
     if isinstance(dtype, TensorType):
         return to(self, dtype.place, dtype.dtype, non_blocking)
     if isinstance(dtype, str) and dtype.endswith("Tensor"):

@@ -11,7 +11,14 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, contiguous_format, get_default_dtype, is_number, memory_format as MemoryFormat
+from kobai.dtypes import (
+    FLOATING,
+    contiguous_format,
+    get_default_dtype,
+    is_number,
+    memory_format as MemoryFormat,
+    numeric,
+)
 from kobai.errors import ArgumentError
 from kobai.ops._args import held, need, need_format
 from kobai.xp import Array, asarray, device, is_array, to_host
@@ -110,11 +117,11 @@ def tensor(data: Any, *, dtype: Any = None, device: Device = None, requires_grad
         source = data._array if isinstance(data, Tensor) else _checked("tensor", data)
         device = device if isinstance(data, Tensor) else _home(data, device)
         with _xp.beside(source):
-            made = source.astype(np.dtype(dtype or source.dtype))  # which copies
+            made = source.astype(numeric(dtype or source.dtype))  # which copies
         made = _xp.move(made, device)
         return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
     host = _checked("tensor", _host(data, "tensor", get_default_dtype() if dtype is None else np.float64))
-    made = asarray(_fitted(host, np.dtype(dtype or host.dtype)), device=device or _xp.default_device())
+    made = asarray(_fitted(host, numeric(dtype or host.dtype)), device=device or _xp.default_device())
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 
@@ -204,7 +211,7 @@ def _takes_size(function: F) -> F:
 def _filled(who: str, size: Any, value: Any, dtype: Any, where: Device, requires_grad: bool) -> Tensor:
     shape = _shape(who, size)
     with _xp.on(where):
-        kind = np.dtype(dtype or get_default_dtype())
+        kind = numeric(dtype or get_default_dtype())
         made = _xp.namespace(where).full(shape, held(who, value, kind), dtype=kind)
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
@@ -250,7 +257,7 @@ def empty(
     if memory_format is not contiguous_format:
         need_format("empty", memory_format, len(shape))
     with _xp.on(device):
-        made = _xp.namespace(device).empty(shape, dtype=np.dtype(dtype or get_default_dtype()))
+        made = _xp.namespace(device).empty(shape, dtype=numeric(dtype or get_default_dtype()))
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]
 
 
@@ -297,13 +304,14 @@ def arange(
         raise RuntimeError(f"arange: expected steps from {start} towards {end}, got step {step}")
     if dtype is None:
         dtype = np.int64 if all(isinstance(v, int) for v in (start, end, step)) else get_default_dtype()
-    if np.dtype(dtype).kind in "iu":
+    dtype = numeric(dtype)
+    if dtype.kind in "iu":
         # Bounds and step lose their fractions, as in PyTorch, where only int64 does so before it counts.
         whole = tuple(math.trunc(v) for v in (start, end, step))
         first, last, by = whole if dtype == np.int64 else (start, end, step)
         start, step = whole[0], whole[2]
         if not step:
-            raise ArgumentError(f"arange: expected a step of at least 1 for {np.dtype(dtype)}, got {by}")
+            raise ArgumentError(f"arange: expected a step of at least 1 for {dtype}, got {by}")
         count = max(math.ceil((last - first) / by), 0) if isinstance(by, float) else max(-(-(last - first) // by), 0)
         host = start + step * np.arange(count)
     else:
@@ -324,7 +332,7 @@ def linspace(
     """
     _need_steps("linspace", steps)
     start, end = _number(start), _number(end)
-    kind = np.dtype(dtype or get_default_dtype())
+    kind = numeric(dtype or get_default_dtype())
     if kind.kind in "iu":
         host = np.trunc(_between_whole(start, end, steps)).astype(kind)
     else:
@@ -352,7 +360,7 @@ def logspace(
     """
     _need_steps("logspace", steps)
     start, end = _number(start), _number(end)
-    kind = np.dtype(dtype or get_default_dtype())
+    kind = numeric(dtype or get_default_dtype())
     if kind.kind in "iu":
         exponents = _between_whole(start, end, steps) if steps != 1 else np.array([float(start)])
         host = np.power(float(base), exponents).astype(kind)
@@ -394,5 +402,5 @@ def eye(
     """
     rows, columns = _shape("eye", (n, n if m is None else m))
     with _xp.on(device):
-        made = _xp.namespace(device).eye(rows, columns, dtype=np.dtype(dtype or get_default_dtype()))
+        made = _xp.namespace(device).eye(rows, columns, dtype=numeric(dtype or get_default_dtype()))
     return Tensor._wrap(made, requires_grad)  # type: ignore[no-any-return]

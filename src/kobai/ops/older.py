@@ -9,7 +9,7 @@ import numpy as np
 
 from kobai import xp as _xp
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, get_default_dtype
+from kobai.dtypes import FLOATING, get_default_dtype, numeric
 from kobai.ops._args import need, need_one_dtype, need_tensor
 from kobai.ops.create import Device, as_tensor, from_numpy, tensor
 from kobai.ops.random import _place
@@ -56,7 +56,7 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     >>> kobai.frombuffer(bytearray([1, 0, 2, 0]), dtype=kobai.int16)
     tensor([1, 2], dtype=kobai.int16)
     """
-    made = from_numpy(np.frombuffer(buffer, np.dtype(dtype), count, offset))
+    made = from_numpy(np.frombuffer(buffer, numeric(dtype), count, offset))
     return made.requires_grad_() if requires_grad else made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from kobai import xp as _xp
 from kobai.core.primitive import in_place, method, primitive
 from kobai.core.tensor import Tensor
-from kobai.dtypes import FLOATING, finfo, get_default_dtype
+from kobai.dtypes import FLOATING, finfo, get_default_dtype, numeric
 from kobai.engine.domains import check_unit_interval
 from kobai.ops._args import cast, drawn, need, takes_format
 from kobai.ops.arithmetic import add, mul
@@ -43,7 +43,7 @@ def _drawn_as(dtype: Any) -> Any:
 
 
 def _float(who: str, dtype: Any) -> np.dtype[Any]:
-    found = np.dtype(dtype or get_default_dtype())
+    found = numeric(dtype or get_default_dtype())
     if found.kind not in FLOATING:
         raise NotImplementedError(f"{who}: expected a float dtype, got {found}: its numbers have fractions")
     return found
@@ -58,7 +58,7 @@ def _need_each(who: str, values: Tensor, holds: Any, expected: str) -> None:
 def _need_range(who: str, low: Any, high: Any, dtype: Any) -> None:
     """RuntimeError unless there are integers in [low, high) and ``dtype`` can hold them."""
     need(who, low < high, "low < high", f"low={low}, high={high}")
-    kind = np.dtype(dtype)
+    kind = numeric(dtype)
     least, most = (0, 1) if kind.kind == "b" else (-np.inf, np.inf)
     if kind.kind in "iu":
         least, most = np.iinfo(kind).min, np.iinfo(kind).max
@@ -225,7 +225,7 @@ randn_like = _draw_like("randn_like", randn, "Standard normal with shape, dtype 
 @takes_format
 def randint_like(
     input: Tensor,
-    low: int,
+    low: int | None = None,
     high: int | None = None,
     *,
     generator: Generator | None = None,
@@ -239,8 +239,6 @@ def randint_like(
     >>> kobai.randint_like(kobai.tensor([0.5, 0.5]), 3, 4)
     tensor([3., 3.])
     """
-    if high is None:
-        low, high = 0, low
     where = device if device is not None else input.device
     kind = input.dtype if dtype is None else dtype
     return randint(low, high, input.shape, generator=generator, dtype=kind, device=where, requires_grad=requires_grad)

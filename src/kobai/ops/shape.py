@@ -12,7 +12,7 @@ import numpy as np
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Size, Tensor
-from kobai.dtypes import contiguous_format, dtype as DType, memory_format as MemoryFormat, preserve_format
+from kobai.dtypes import contiguous_format, dtype as DType, memory_format as MemoryFormat, numeric, preserve_format
 from kobai.ops._args import drawn, existing_axis, need_format, normalize_axes, normalize_axis, numpy_names
 from kobai.xp import Array, xp_of
 
@@ -126,7 +126,7 @@ def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Ten
     Of a dtype, the same memory read as elements of that; the last dimension shrinks or grows by the ratio of their sizes.
     """
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], (DType, np.dtype, type))):
-        return _read_as(input, np.dtype(shape[0] if dtype is None else dtype))
+        return _read_as(input, numeric(shape[0] if dtype is None else dtype))
     sizes = sizes_of("view", shape if size is None else (size,))
     out = _reshape(input, sizes, "view")
     array = input._array

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from kobai import xp
 from kobai.core.grad_mode import in_mode
 from kobai.core.tensor import Tensor
+from kobai.dtypes import FLOATING
 from kobai.engine import dispatch
 from kobai.errors import BackendError
 from kobai.formula.elementwise import Elementwise
@@ -132,6 +133,10 @@ class Optimizer(ParameterGroups, Hooked):
         }
         state.update(hooks)  # they stay behind, as in PyTorch
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`__getstate__` gave; optimisers of users extend it."""
+        self.__dict__.update(state)
 
     # --- the step -----------------------------------------------------------------------------------------------------
 
@@ -381,9 +386,15 @@ class Optimizer(ParameterGroups, Hooked):
         self._run_state_hooks("load_post")
 
     def _restore(self, name: str, value: Any, p: Tensor) -> Any:
-        """A saved state value as this optimiser keeps it: scalars as numbers, arrays beside their parameter."""
+        """A saved state value as this optimiser keeps it: scalars as numbers, arrays beside their parameter.
+
+        What a user's own ``step`` keeps is of any kind and shape; only its device and the dtype of floats are the parameter's.
+        """
         if not isinstance(value, Tensor):
             return deepcopy(value)
+        if not type(self).step.__module__.startswith("kobai."):
+            floats = value.array.dtype.kind in FLOATING and name != "step"
+            return Tensor._wrap(asarray(value.array, p.dtype if floats else value.dtype, p.device).copy())
         if name in _NUMBERS:
             return _NUMBERS[name](value.item())
         if value.shape != p.shape:
