@@ -52,7 +52,7 @@ def test_a_path_gives_the_very_objects_of_its_places(path):
 def test_what_is_private_has_pytorchs_names(name):
     place = "optim.lr_scheduler" if name == "_LRScheduler" else "nn.modules.module"
     found = getattr(reached(place), name)
-    assert isinstance(found, type) == (name not in ("is_lazy", "_vmap"))
+    assert isinstance(found, type) == (name != name.lower())
 
 
 IMPORTS = """
@@ -184,6 +184,7 @@ OURS = {
     "multiprocessing": "start_processes",
     "onnx": "ONNXProgram",
     "overrides": "TorchFunctionMode",
+    "utils.benchmark": "Compare",
 } | {
     "distributed": "isend",
     "nn.parallel": "scatter_kwargs",

@@ -365,6 +365,86 @@ def test_in_place_after_a_backward_hook():
     assert x.grad.item() == 6.0
 
 
+def every_hook(calls):
+    """Hooks of every module that note which they are and of what."""
+    from kobai.nn.modules import module as path
+
+    def noting(kind):
+        return lambda m, *rest: calls.append((kind, m._get_name(), len(rest)))
+
+    return [
+        path.register_module_forward_pre_hook(noting("pre")),
+        path.register_module_forward_hook(noting("after"), with_kwargs=True),
+        path.register_module_full_backward_pre_hook(noting("backward pre")),
+        path.register_module_full_backward_hook(noting("backward")),
+    ]
+
+
+def test_hooks_of_every_module():
+    calls = []
+    model = nn.Sequential(nn.Linear(2, 1), nn.Tanh())
+    model[1].register_forward_hook(lambda m, args, output: calls.append(("own", m._get_name(), 2)))
+    handles = every_hook(calls)
+    try:
+        model(kobai.ones(1, 2, requires_grad=True)).sum().backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls[:6] == [
+        ("pre", "Sequential", 1),
+        ("pre", "Linear", 1),
+        ("after", "Linear", 3),
+        ("pre", "Tanh", 1),
+        ("after", "Tanh", 3),
+        ("own", "Tanh", 2),
+    ]
+    assert [(kind, name) for kind, name, _ in calls[7:]] == [
+        ("backward pre", "Sequential"),
+        ("backward pre", "Tanh"),
+        ("backward", "Tanh"),
+        ("backward pre", "Linear"),
+        ("backward", "Linear"),
+        ("backward", "Sequential"),
+    ]
+    n = len(calls)
+    model(kobai.ones(1, 2))
+    assert [kind for kind, _, _ in calls[n:]] == ["own"]
+
+
+def test_hooks_of_every_module_change_what_goes_in_and_out():
+    from kobai.nn.hooks import register_module_forward_hook, register_module_forward_pre_hook
+
+    with register_module_forward_pre_hook(lambda m, args: (args[0] + 1,)):
+        assert nn.Identity()(kobai.ones(1)).item() == 2
+    with register_module_forward_hook(lambda m, args, output: output * 3):
+        assert nn.Identity()(kobai.ones(1)).item() == 3
+    with pytest.raises(TypeError, match="must be callable"):
+        register_module_forward_hook(None)
+
+
+def test_a_hook_of_every_module_that_is_always_called():
+    from kobai.nn.hooks import register_module_forward_hook
+
+    seen = []
+    with (
+        register_module_forward_hook(lambda m, args, output: seen.append(output), always_call=True),
+        pytest.raises(RuntimeError),
+    ):
+        nn.Linear(2, 3)(kobai.ones(1, 5))
+    assert seen == [None]
+
+
+def test_a_captured_step_sees_hooks_of_every_module():
+    from kobai.nn.hooks import register_module_forward_hook
+
+    model, x = nn.Linear(2, 1), kobai.ones(1, 2)
+    step = kobai.capture(kobai.no_grad()(lambda x: model(x).sum()))
+    plain = [step(x).item() for _ in range(4)][-1]
+    with register_module_forward_hook(lambda m, args, output: output * 2):
+        assert step(x).item() == pytest.approx(2 * plain)
+    assert step(x).item() == pytest.approx(plain)
+
+
 def test_module_is_collected():
     """A call leaves nothing behind that would keep the module alive."""
     m = Scale()

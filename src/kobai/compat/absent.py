@@ -44,6 +44,9 @@ INSTEAD = {
     "special.shifted_chebyshev_polynomial_w special.hermite_polynomial_h special.hermite_polynomial_he": POLYNOMIALS,
     "special.laguerre_polynomial_l special.legendre_polynomial_p": POLYNOMIALS,
     "histogramdd": "use histogram of each dimension, or numpy.histogramdd on tensor.numpy()",
+    "segment_reduce": "use scatter_reduce, with the number of its segment for each element",
+    "return_types": "results with several parts are named tuples: isinstance(result, tuple), result.values",
+    "while_loop scan associative_scan": "write the loop in Python: kobai.capture records it",
     "nonzero_static": "use nonzero, whose result has the size that it has",
     "constant_pad_nd": "use nn.functional.pad",
     "grid_sampler_2d grid_sampler_3d": "use nn.functional.grid_sample",
@@ -81,6 +84,7 @@ NAMED = {
 METHODS = {
     "to_sparse to_sparse_coo to_sparse_csr to_sparse_csc coalesce is_coalesced sparse_mask sparse_dim dense_dim": DENSE,
     "chalf cfloat cdouble": COMPLEX,
+    "set_": "assign to x.data, or make a view",
 }
 """Methods of tensors -> what to do instead."""
 
@@ -118,11 +122,12 @@ MODULES = {
     "hub utils.model_zoo": "load a state_dict saved as safetensors instead",
     "package utils.bundled_inputs": "save model.state_dict(), and ship the model's source",
     "profiler utils.benchmark utils.flop_counter utils.bottleneck monitor": (
-        "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()"
+        "use Python's cProfile, utils.benchmark.Timer, or time.perf_counter() after kobai.cuda.synchronize()"
     ),
     "library utils.cpp_extension classes": OWN,
     "overrides utils._python_dispatch": "write a function that takes tensors",
-    "autograd.graph autograd.forward_ad": "use autograd.grad, hooks of tensors and utils.checkpoint",
+    "autograd.graph": "use hooks of tensors and of modules, and utils.checkpoint to keep less",
+    "autograd.forward_ad": "use func.jvp, which gives the value and the derivative in a direction",
     "cuda.graphs cuda.jiterator": CAPTURE,
     "cuda.profiler": "use Python's cProfile, or time.perf_counter() after kobai.cuda.synchronize()",
     "nn.attention.flex_attention nn.attention.varlen nn.attention.bias nn.attention.experimental": (

@@ -89,7 +89,7 @@ SELDOM = {
     "jit": "ScriptModule ScriptFunction",
     "ops.linear": "spmm",
     "ops.symbolic": (
-        "sym_float sym_int sym_ite sym_max sym_min sym_not sym_sqrt sym_sum SymBool SymFloat SymInt "
+        "cond sym_float sym_int sym_ite sym_max sym_min sym_not sym_sqrt sym_sum SymBool SymFloat SymInt "
         "_assert_async _check _check_index _check_is_size _check_type _check_value _shape_as_tensor"
     ),
     "storage": "TypedStorage UntypedStorage",
@@ -111,6 +111,11 @@ RENAMED = {
     "_DropoutNd": "nn.dropout._Dropout",
     "_Loss": "nn.loss._Loss",
     "_WeightedLoss": "nn.loss._Weighted",
+    "register_module_forward_pre_hook": "nn.hooks.register_module_forward_pre_hook",
+    "register_module_forward_hook": "nn.hooks.register_module_forward_hook",
+    "register_module_full_backward_pre_hook": "nn.hooks.register_module_full_backward_pre_hook",
+    "register_module_full_backward_hook": "nn.hooks.register_module_full_backward_hook",
+    "register_module_backward_hook": "nn.hooks.register_module_full_backward_hook",
     "_IncompatibleKeys": "nn._state.IncompatibleKeys",
     "Tensor": "core.tensor.Tensor",
     "_vmap": "autograd.samples.vmap",
@@ -120,7 +125,7 @@ RENAMED = {
     "_BaseDataLoaderIter": "utils.data.workers.LoaderIterator",
     "_LRScheduler": "optim.lr_scheduler.LRScheduler",
 }
-"""Classes that are private here, or in PyTorch, and what is in all of its files -> what they are here."""
+"""What is private here, or in PyTorch, and what is in all of its files -> what it is here."""
 
 _SELDOM = {name: place for place, names in SELDOM.items() for name in names.split()}
 

@@ -1,19 +1,78 @@
-"""How a module's backward hooks see the gradients of its inputs and outputs."""
+"""Hooks of every module at once, and how backward hooks see the gradients of a module's inputs and outputs."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kobai.core import tape
 from kobai.core.grad_mode import is_grad_enabled
 from kobai.core.primitive import _link_view
-from kobai.core.tape import Node, itself
+from kobai.core.tape import Node, RemovableHandle, itself
 from kobai.core.tensor import Tensor
-from kobai.nn.tree import Tree
+from kobai.nn.tree import Tree, type_name
 from kobai.xp import Array, xp_of
 
 Hook = Callable[..., Any]
+
+of_every_module: OrderedDict[int, tuple[str, Hook]] = OrderedDict()
+"""Hooks that all modules have, by the number of their handle: each with the name of the table of a module that it adds to."""
+
+told_kwargs: set[int] = set()
+"""The numbers of those that are given keyword arguments too."""
+
+always_called: set[int] = set()
+"""The numbers of those that are called also if ``forward`` fails."""
+
+
+def hooks_of(module: Any, table: str) -> list[tuple[int, Hook]]:
+    """The hooks of one kind for ``module``, with their numbers: those of every module come before its own."""
+    return [
+        *((key, hook) for key, (kind, hook) in of_every_module.items() if kind == table),
+        *vars(module)[table].items(),
+    ]
+
+
+def _for_every_module(table: str, hook: Hook) -> RemovableHandle:
+    if not callable(hook):
+        raise TypeError(f"a hook must be callable, got {type_name(hook)}")
+    return RemovableHandle(of_every_module, (table, hook))
+
+
+def register_module_forward_pre_hook(hook: Hook) -> RemovableHandle:
+    """As :meth:`Module.register_forward_pre_hook`, of every module, before its own hooks; so are the others below.
+
+    >>> from kobai import nn, ones
+    >>> from kobai.nn.modules.module import register_module_forward_pre_hook
+    >>> with register_module_forward_pre_hook(lambda module, args: print(module._get_name())):
+    ...     _ = nn.Sequential(nn.Linear(2, 3), nn.ReLU())(ones(1, 2))
+    Sequential
+    Linear
+    ReLU
+    """
+    return _for_every_module("_forward_pre_hooks", hook)
+
+
+def register_module_forward_hook(
+    hook: Hook, *, with_kwargs: bool = False, always_call: bool = False
+) -> RemovableHandle:
+    """As :meth:`Module.register_forward_hook`, of every module."""
+    handle = _for_every_module("_forward_hooks", hook)
+    for wanted, numbers in ((with_kwargs, told_kwargs), (always_call, always_called)):
+        if wanted:
+            numbers.add(handle.id)
+    return handle
+
+
+def register_module_full_backward_pre_hook(hook: Hook) -> RemovableHandle:
+    """As :meth:`Module.register_full_backward_pre_hook`, of every module."""
+    return _for_every_module("_backward_pre_hooks", hook)
+
+
+def register_module_full_backward_hook(hook: Hook) -> RemovableHandle:
+    """As :meth:`Module.register_full_backward_hook`, of every module."""
+    return _for_every_module("_backward_hooks", hook)
 
 
 class BackwardWatch:

@@ -15,7 +15,7 @@ from kobai.core.tape import RemovableHandle
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING, _of, bfloat16, dtype, memory_format as MemoryFormat, numeric
 from kobai.nn._state import Stateful
-from kobai.nn.hooks import BackwardWatch
+from kobai.nn.hooks import BackwardWatch, always_called, hooks_of, of_every_module, told_kwargs
 from kobai.nn.tree import no_init, type_name
 from kobai.ops.like import empty_like
 from kobai.refusals import beside_first, reword
@@ -78,7 +78,7 @@ class Module(Stateful):
             raise AttributeError(no_init(self, "call it")) from None
         if sessions and (at_work := recorder()) is not None:
             at_work.visit(self)
-        if hooked:
+        if hooked or of_every_module:
             return self._call_with_hooks(args, kwargs)
         try:
             return self._there(args, kwargs) if xp.many_devices else self.forward(*args, **kwargs)
@@ -104,9 +104,10 @@ class Module(Stateful):
         """
         whole = type(self).__module__.startswith("kobai.")
         walk.attributes(self, [name for name in self.__dict__ if whole or name in _RESTED_ON])
+        walk.push(of_every_module, "the hooks of every module")
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for key, hook in list(self._forward_pre_hooks.items()):
+        for key, hook in hooks_of(self, "_forward_pre_hooks"):
             if key in self._hooks_with_kwargs:
                 changed = hook(self, args, kwargs)
                 if changed is not None:
@@ -122,26 +123,28 @@ class Module(Stateful):
                     args = changed if isinstance(changed, tuple) else (changed,)
 
         watch = None
-        if self._backward_hooks or self._backward_pre_hooks:
-            watch = BackwardWatch(self, list(self._backward_pre_hooks.values()), list(self._backward_hooks.values()))
+        before, after = (hooks_of(self, table) for table in ("_backward_pre_hooks", "_backward_hooks"))
+        if before or after:
+            watch = BackwardWatch(self, [hook for _, hook in before], [hook for _, hook in after])
             args = watch.inputs(args)
 
         called: set[int] = set()
         output = None
         try:
             output = self._there(args, kwargs) if xp.many_devices else self.forward(*args, **kwargs)
-            for key, hook in list(self._forward_hooks.items()):
+            for key, hook in hooks_of(self, "_forward_hooks"):
                 called.add(key)
                 output = self._hooked_output(key, hook, args, kwargs, output)
         except BaseException:
-            for key, hook in list(self._forward_hooks.items()):
-                if key in self._hooks_always_called and key not in called:
+            for key, hook in hooks_of(self, "_forward_hooks"):
+                if (key in self._hooks_always_called or key in always_called) and key not in called:
                     self._hooked_output(key, hook, args, kwargs, output)
             raise
         return output if watch is None else watch.outputs(output)
 
     def _hooked_output(self, key: int, hook: Callable[..., Any], args: Any, kwargs: Any, output: Any) -> Any:
-        changed = hook(self, args, kwargs, output) if key in self._hooks_with_kwargs else hook(self, args, output)
+        told = key in self._hooks_with_kwargs or key in told_kwargs
+        changed = hook(self, args, kwargs, output) if told else hook(self, args, output)
         return output if changed is None else changed
 
     # -- modes and conversions ----------------------------------------------------------------------------------

@@ -60,3 +60,8 @@ def _assert_async(input: Tensor, assert_msg: str = "_assert_async: expected a tr
 def _shape_as_tensor(input: Tensor) -> Tensor:
     """The shape of ``input`` as a tensor of int64."""
     return tensor(list(input.shape))
+
+
+def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], operands: Any = ()) -> Any:
+    """``true_fn(*operands)`` if ``pred`` is true – a bool, or a tensor of one element – else ``false_fn(*operands)``."""
+    return (true_fn if bool(pred) else false_fn)(*operands)
