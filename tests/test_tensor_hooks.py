@@ -91,3 +91,20 @@ def test_retain_grad_of_the_root_and_after_an_in_place_change():
     y.retain_grad()
     y.sum().backward()
     assert (y.grad.tolist(), x.grad.tolist()) == ([1], [10])
+
+
+def test_hooks_of_one_tensor_see_the_same_gradient():
+    """Programs hang notes for the next hook on the tensor that they are given."""
+    seen = []
+    x = leaf(1.0)
+    y = x * 2
+
+    def first(g):
+        g.note = "from the first"
+
+    y.register_hook(first)
+    y.register_hook(lambda g: seen.append(g.note))
+    y.register_hook(lambda g: g * 3)
+    y.register_hook(lambda g: seen.append(hasattr(g, "note")))
+    y.sum().backward()
+    assert (seen, x.grad.tolist()) == (["from the first", False], [6])

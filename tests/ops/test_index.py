@@ -224,14 +224,33 @@ def test_values_move_to_the_device_of_the_target():
     assert x.tolist() == [2.0, 3.0, 4.0]
 
 
-@pytest.mark.parametrize("index", [[[0, 1], [1, 2]], [[0], 1], [slice(None), 0], [range(2)], [None, 0]], ids=str)
-def test_a_list_of_more_than_integers_is_ambiguous(index):
-    """PyTorch takes it for a tuple, NumPy for one index."""
-    x = kobai.zeros(3, 3)
-    with pytest.raises(IndexError, match=r"index: a list of more than integers may stand for .* write x\["):
-        x[index]
-    with pytest.raises(IndexError, match="may stand for"):
-        x[index] = 1.0
+LISTS = [[[0, 1], [1, 2]], [[0], 1], [slice(None), 0], [range(2)], [None, 0], [..., 1], [[[0, 1], [1, 2]]]]
+
+
+@pytest.mark.parametrize("index", LISTS, ids=str)
+def test_a_list_of_more_than_integers_counts_as_a_tuple(index):
+    x, y, expected = kobai.arange(9).reshape(3, 3), kobai.zeros(3, 3), kobai.zeros(3, 3)
+    with pytest.warns(UserWarning, match=r"one index per dimension, .* NumPy takes it as one index. Write x\[a, b\]"):
+        got = x[index]
+    assert got.tolist() == x[tuple(index)].tolist()
+    with pytest.warns(UserWarning, match="one index per dimension"):
+        y[index] = 1.0
+    expected[tuple(index)] = 1.0
+    assert y.tolist() == expected.tolist()
+
+
+def test_a_long_list_of_lists_is_one_index():
+    x = kobai.arange(6).reshape(3, 2)
+    assert x[[[0, 2]] * 32].shape == (32, 2, 2)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence", "ignore:index. a list")
+def test_lists_are_taken_as_in_pytorch():
+    import torch
+
+    for index in (*LISTS, [[0, 2]] * 32, [True, False, True], [0, 2]):
+        assert kobai.arange(9).reshape(3, 3)[index].tolist() == torch.arange(9).reshape(3, 3)[index].tolist()
 
 
 def test_ragged_indices():

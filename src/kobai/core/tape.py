@@ -219,14 +219,15 @@ def run_hooks(hooks: dict[int, Callable[..., Any]], g: Array) -> Array:
         with xp.beside(g):
             # A hook may keep it or change it in place, and other branches of the graph may hold the same array.
             g = g.copy()
+    first = seen = as_tensor(g)
     for hook in list(hooks.values()):
-        result = hook(as_tensor(g))
+        result = hook(seen)  # the same tensor for all, with the attributes that one may give it for the next
         if result is not None:
             if not isinstance(result, tensor_type) or result.shape != g.shape:
                 got = tuple(result.shape) if isinstance(result, tensor_type) else type(result).__name__
                 raise RuntimeError(f"tensor hook: expected None or a Tensor of shape {g.shape}, got {got}")
-            g = taped_type(result) if on_tape else result._array
-    return g
+            seen = result
+    return g if seen is first else taped_type(seen) if on_tape else seen._array
 
 
 def root_edge(who: str, root: Any) -> Any:

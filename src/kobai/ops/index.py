@@ -7,6 +7,7 @@ give a copy; NumPy counts integers among the tensors and may order the dimension
 from __future__ import annotations
 
 import math
+import warnings
 from types import EllipsisType
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from kobai.core.primitive import method, on_its_device, primitive
 from kobai.core.tensor import Tensor
 from kobai.dtypes import FLOATING
 from kobai.engine.domains import check_replays, counted_from_front, look_range
+from kobai.errors import users_line
 from kobai.ops._args import drawn
 from kobai.ops._positions import add_along, add_at, placed
 from kobai.xp import Array, asarray, differs, is_array, xp_of
@@ -176,12 +178,13 @@ def _index_tensor(item: Any, like: Tensor) -> Tensor:
 def _parse(like: Tensor, index: Any) -> tuple[Basic | None, list[tuple[int, Tensor]]]:
     """The two stages of an index: the basic key (None: everything), and the tensors with their places after it."""
     array = like._array
-    if type(index) is list and any(not isinstance(part, (int, np.generic)) for part in index):
-        parts = ", ".join(repr(part) if isinstance(part, (list, range)) else "…" for part in index)
-        raise IndexError(
-            f"index: a list of more than integers may stand for one index or for one per dimension; write x[{parts}] for "
-            f"one per dimension, x[kobai.tensor([{parts}])] for one"
+    if type(index) is list and len(index) < 32 and any(not isinstance(part, (int, np.generic)) for part in index):
+        warnings.warn(
+            "index: a list that holds more than integers is taken as one index per dimension, as a tuple, like in PyTorch; "
+            "NumPy takes it as one index. Write x[a, b] for the first, x[kobai.tensor([a, b])] for the second",
+            stacklevel=users_line(),
         )
+        index = tuple(index)
     items: list[Any] = []
     for item in index if type(index) is tuple else (index,):
         if item is None or item is Ellipsis or type(item) is int:
