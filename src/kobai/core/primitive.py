@@ -299,7 +299,9 @@ def _link_view(
     out: Tensor, source: Tensor, function: Callable[..., Any], rest: list[Any], options: dict[str, Any]
 ) -> None:
     """Tie a result that shares memory with ``source`` to it: one version counter, and the way from base to view."""
-    if out._array.size and not xp_of(out._array).may_share_memory(out._array, source._array):
+    array, whole = out._array, source._array
+    # Of a NumPy view the base tells at once, most often.
+    if getattr(array, "base", None) is not whole and array.size and not xp_of(array).may_share_memory(array, whole):
         return
     out._version = source._version
     out._base = source if source._base is None else source._base

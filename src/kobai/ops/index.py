@@ -265,6 +265,14 @@ def _misfit(input: Tensor, index: Any, error: Exception) -> IndexError:
     return IndexError(f"index: {shown} does not fit a tensor of shape {tuple(input.shape)}: {error}")
 
 
+def _is_plain(index: tuple[Any, ...], ndim: int) -> bool:
+    """Whether a tuple holds integers and slices without a step alone, which need no parsing."""
+    for item in index:
+        if type(item) is not int and (type(item) is not slice or item.step is not None):
+            return False
+    return len(index) <= ndim
+
+
 def getitem(input: Tensor, index: Any) -> Tensor:
     """``input[index]``: a view for integers, slices, None and Ellipsis; a copy for tensors, lists and masks.
 
@@ -276,6 +284,8 @@ def getitem(input: Tensor, index: Any) -> Tensor:
             return _part(input, index if input._array.ndim > 1 else (index, ...))
         if kind is slice and index.step is None:
             return _part(input, index)
+        if kind is tuple and _is_plain(index, input._array.ndim):
+            return _part(input, (*index, ...))
         key, tensors = _parse(input, index)
         part = input if key is None else _part(input, key)
         return _chosen(part, tensors) if tensors else part
