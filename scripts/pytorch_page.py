@@ -78,6 +78,18 @@ DIFFERENCES = {
         "`cuda` means the first; another one is named where it is meant (`cuda:1`), for there is no current device to set.",
         "assert kobai.device('cuda') == kobai.device('cuda:0')",
     ),
+    "Libraries for PyTorch": (
+        "A library that imports PyTorch itself, einops for example, knows `torch.Tensor` alone, and makes PyTorch's modules: "
+        "its own imports have to be changed as a program's are.",
+        "from types import SimpleNamespace\n"
+        "try: kobai.nn.Sequential(SimpleNamespace(forward=None))\n"
+        "except TypeError as error: assert 'Module' in str(error)\n"
+        "else: raise AssertionError",
+    ),
+    "Lists as indices": (
+        "`x[[a, b]]` is `x[a, b]` where the list holds more than integers, as in PyTorch, and a warning says so.",
+        "import warnings; warnings.simplefilter('ignore')\nassert kobai.eye(3)[[[0, 1], [0, 1]]].tolist() == [1, 1]",
+    ),
 }
 """What differs -> how, and an example that holds."""
 
