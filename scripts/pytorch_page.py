@@ -79,7 +79,8 @@ DIFFERENCES = {
         "assert kobai.device('cuda') == kobai.device('cuda:0')",
     ),
     "Libraries for PyTorch": (
-        "A library that imports PyTorch itself, einops for example, knows `torch.Tensor` alone, and makes PyTorch's modules: "
+        "einops takes Kobai's tensors, and `einops.layers.kobai` has `Rearrange` and `Reduce`. Another library that imports "
+        "PyTorch itself knows `torch.Tensor` alone, and makes PyTorch's modules: "
         "its own imports have to be changed as a program's are.",
         "from types import SimpleNamespace\n"
         "try: kobai.nn.Sequential(SimpleNamespace(forward=None))\n"

@@ -27,6 +27,7 @@ from kobai.amp import (
     set_autocast_gpu_dtype as set_autocast_gpu_dtype,
 )
 from kobai.capture.step import capture as capture
+from kobai.compat.einops import connect as _einops
 from kobai.compat.paths import connect as _connect
 from kobai.compat.versions import __version__ as __version__, torch_version as torch_version
 from kobai.compiler import compile as compile
@@ -185,6 +186,7 @@ _LAZY_IN = {
     "nn.utils": ("fusion", "parametrizations", "parametrize", "prune"),
     "utils": ("checkpoint", "data", "dlpack"),
 }
+_einops()
 _connect(__name__, _LAZY)
 for _path in (
     *("amp", "autograd", "backends", "cuda", "cuda.amp", "linalg", "nn", "nn.functional", "nn.parameter", "nn.utils"),
