@@ -126,9 +126,13 @@ class Parts:
         self.count, self.number, self.drew = count, 0, False
         self._stream: np.random.Generator | None = None
 
-    def begin(self, number: int) -> None:
-        """Part ``number`` draws from now on; the first of a step, or of this process's parts, may be any."""
-        self.number, self._stream = number, None
+    def begin(self, number: int, stream: np.random.Generator | None = None) -> None:
+        """Part ``number`` draws from now on, from the stream of its :meth:`place` if it has drawn before."""
+        self.number, self._stream = number, stream
+
+    def place(self) -> tuple[int, np.random.Generator | None]:
+        """The present part, and its stream if it has drawn."""
+        return self.number, self._stream
 
     def stream(self, whole: np.random.Generator) -> np.random.Generator:
         """The present part's stream, of a generator with the stream ``whole``."""

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from kobai.errors import CheckpointError, DataError
 from kobai.nn import functional as F
 from kobai.ops._tree_sums import tree_sum
 from kobai.train import Accuracy, Callback, Metric, NonFiniteError, Trainer, checkpoint, rowwise
-from kobai.train.shards import RANGE, Shards
+from kobai.train.shard_states import RANGE
+from kobai.train.shards import Shards
 from kobai.utils.data import DataLoader, TensorDataset
 
 ROOT = Path(__file__).parents[2]
@@ -203,11 +205,11 @@ def test_the_layer_where_it_goes_wrong_is_named() -> None:
         def forward(self, x: kobai.Tensor) -> kobai.Tensor:
             return x / (x[:, :1] < 100).float()
 
-    model = nn.Sequential(nn.Dropout(0.1), nn.Identity(), Spoils(), nn.BatchNorm1d(6), nn.Linear(6, 3))
     wrong = X.clone()
     wrong[40, 0] = 1000  # unless dropout takes it
-    for shards in (2, 4):
+    for shards, norm in ((2, nn.BatchNorm1d), (4, nn.BatchNorm1d), (4, nn.SyncBatchNorm)):
         kobai.manual_seed(1)
+        model = nn.Sequential(nn.Dropout(0.1), nn.Identity(), Spoils(), norm(6), nn.Linear(6, 3))
         with pytest.raises(NonFiniteError, match="output of layer '2'"):
             trainer(model, shards).fit([(X, T), (wrong, T)], epochs=30)
 
@@ -217,6 +219,71 @@ def test_precision_of_16_bits() -> None:
         run = trainer(net(nn.ReLU()), 4, precision=precision)
         losses = [float(run.train_step((X, T))) for _ in range(12)]
         assert losses[-1] < losses[0], precision
+
+
+# --- statistics of all shards
+
+
+@pytest.mark.parametrize("shards", [2, 8])
+def test_synchronised_statistics_are_those_of_the_batch(shards: int) -> None:
+    """Whatever the sizes of the shards: 43 samples are not cut in equal parts."""
+    made = []
+    for count in (1, shards):
+        kobai.manual_seed(0)
+        model = net(nn.SyncBatchNorm(8), nn.Tanh())
+        trainer(model, count, metrics=["accuracy"], progress=False).fit([(X[:43], T[:43])] * 4, epochs=2)
+        made.append(model)
+    for (name, whole), cut in zip(made[0].state_dict().items(), made[1].state_dict().values(), strict=True):
+        np.testing.assert_allclose(cut.numpy(), whole.numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+    assert not any(thread.name == "shard" for thread in threading.enumerate())
+
+
+def test_what_goes_wrong_in_one_shard_ends_all() -> None:
+    class Fails(nn.Module):
+        calls = 0
+
+        def forward(self, x: kobai.Tensor) -> kobai.Tensor:
+            self.calls += 1
+            if self.calls == 3:
+                raise KeyboardInterrupt
+            return x
+
+    class Routed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.out, self.turn = nn.SyncBatchNorm(6), nn.Linear(6, 3), 0
+
+        def forward(self, x: kobai.Tensor) -> kobai.Tensor:
+            self.turn += 1
+            return self.out(x if self.turn == 3 else self.norm(x))
+
+    model = net(nn.SyncBatchNorm(8), Fails())
+    statistics = model[1].running_mean
+    with pytest.raises(KeyboardInterrupt):
+        trainer(model, 4, capture=False).train_step((X, T))
+    assert model[1].running_mean is statistics
+    with pytest.raises(RuntimeError, match=r"the same layers in all shards.*float32 \(7,\), nothing"):
+        trainer(Routed(), 4, capture=False).train_step((X, T))
+    assert not any(thread.name == "shard" for thread in threading.enumerate())
+
+
+def test_a_step_within_modes_has_them_in_all_shards() -> None:
+    """Autocast of the program, and the precision of products, which a forward pass sets while others wait."""
+    seen = []
+
+    class Looks(nn.Module):
+        def forward(self, x: kobai.Tensor) -> kobai.Tensor:
+            seen.append((x.dtype, kobai.get_float32_matmul_precision()))
+            return x
+
+    model = net(Looks(), nn.SyncBatchNorm(8), Looks())
+    with kobai.autocast("cpu"):
+        trainer(model, 2, capture=False).train_step((X, T))
+    assert {dtype for dtype, _ in seen} == {kobai.bfloat16}
+    seen.clear()
+    trainer(model, 2, capture=False, precision="tf32").train_step((X, T))
+    assert {precision for _, precision in seen} == {"high"}
+    assert kobai.get_float32_matmul_precision() == "highest"
 
 
 # --- errors
@@ -230,8 +297,6 @@ def test_what_cannot_be_sharded() -> None:
         trainer(net(), 8).train_step((X[:7], T[:7]))
     with pytest.raises(TypeError, match=r"its 44 samples.*shape \(43, 6\)"):
         trainer(net(), 2).train_step((X[:43], T))
-    with pytest.raises(ValueError, match=r"SyncBatchNorm \('1'\)"):
-        trainer(net(nn.SyncBatchNorm(8)), 2)
 
     class Median(Metric):
         name = "median"
@@ -314,12 +379,16 @@ def launched(n: int, *arguments: str) -> tuple[int, str, float]:
 
 
 @mpi
-def test_two_processes_end_in_the_bits_of_one() -> None:
+@pytest.mark.parametrize(
+    ("n", "name"), [(2, "trains"), (2, "meets"), pytest.param(4, "meets", marks=pytest.mark.thorough)]
+)
+def test_several_processes_end_in_the_bits_of_one(n: int, name: str) -> None:
     from shards_job import digest, run
 
-    code, said, _ = launched(2, str(JOB), "trains")
+    code, said, _ = launched(n, str(JOB), name)
     assert code == 0, said
-    assert set(re.findall(r"digest (\w+)", said)) == {digest(run())}
+    found = {digest(run(met=name == "meets", capture=capture)) for capture in (False, True)}
+    assert set(re.findall(r"digest (\w+)", said)) == found
     assert said.count("digest") == 1  # one process prints
 
 

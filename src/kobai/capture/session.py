@@ -31,7 +31,8 @@ import os
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from operator import attrgetter, is_
 from typing import Any, ClassVar
 
@@ -123,6 +124,9 @@ class Session:
     """Whether each signature runs once before it is recorded, because kernels for its shapes may have to be compiled, which a
     capture does not allow; otherwise the first call of all is enough, which creates the optimizer's state."""
 
+    of_one_thread: ClassVar[bool] = False
+    """Whether no other thread may take part, because what CuPy allocates from is a thread's own."""
+
     watch: Any = None
     """The :class:`~kobai.capture.watch.Watch`, if the step is being recorded."""
 
@@ -170,6 +174,23 @@ class Session:
             return result
 
         return self.within(recorded)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Block in which another thread takes part in the step, while the one that records waits for it."""
+        if self.of_one_thread:
+            raise CaptureError(
+                "captured step: on a GPU, only the work of one thread is captured; shards that meet have one each"
+            )
+        me = threading.get_ident()
+        with _switching:
+            sessions[me] = self
+        try:
+            with nullcontext() if self.watch is None else self.watch.joined():
+                yield
+        finally:
+            with _switching:
+                sessions.pop(me, None)
 
     def rests_on(self) -> Guards:
         """Guards for what the step read from Python; CaptureError (or a failure) for what cannot be watched."""
@@ -242,7 +263,7 @@ class HostSession(Session):
 class CudaSession(Session):
     """A step on a CUDA device, captured as a graph. If that fails, the step runs uncaptured, without redoing host work."""
 
-    warms_each_signature = True
+    warms_each_signature = of_one_thread = True
     recorder: CudaRecorder
 
     def __init__(self, workspace: Workspace, lenient: bool, inputs: list[Tensor]) -> None:

@@ -29,6 +29,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kobai.capture.guards import Entry, equal
@@ -104,6 +105,18 @@ class Watch:
         if self._observing:
             sys.setprofile(self._previous)
             self._observing = False
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Block in which the code that runs in this thread, another one than the step's, is noted too."""
+        if not self._observing:
+            yield
+            return
+        sys.setprofile(self._event)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
 
     def _event(self, frame: types.FrameType, event: str, arg: Any) -> None:
         if self._paused:

@@ -250,7 +250,8 @@ class SyncBatchNorm(_BatchNorm):
     """As :class:`BatchNorm1d`, for input (N, C, ...), with the statistics of all processes' batches together.
 
     In training the sums over the batch are added over the processes of :mod:`kobai.distributed`, forward and backward, so that
-    P processes compute what one would with the whole batch. There is one group, so ``process_group`` is None.
+    P processes compute what one would with the whole batch; in a ``Trainer(shards=V)``, over all V shards, on any number of
+    processes. There is one group, so ``process_group`` is None.
 
     >>> import kobai
     >>> kobai.nn.SyncBatchNorm(3)(kobai.randn(2, 3, 4, 4)).shape
@@ -279,14 +280,11 @@ class SyncBatchNorm(_BatchNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def _normalise(self, input: Tensor, momentum: Any) -> Tensor:
-        from kobai import distributed  # which few need
+        from kobai.nn.data_parallel import batch_norm, in_shares  # which few need
 
-        training = self.training or self.running_mean is None
-        if not training or not distributed.is_initialized() or distributed.get_world_size() == 1:
-            return super()._normalise(input, momentum)
-        from kobai.nn.data_parallel import batch_norm
-
-        return batch_norm(self, input, momentum)
+        if (self.training or self.running_mean is None) and in_shares():
+            return batch_norm(self, input, momentum)
+        return super()._normalise(input, momentum)
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Module, process_group: None = None) -> Module:

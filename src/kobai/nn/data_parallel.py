@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from kobai import distributed, ops
@@ -138,7 +139,7 @@ def check_alike(who: str, module: Module, *others: Any) -> None:
 
 
 class _Summed(Function):
-    """The sum over all processes, y = Σᵣ xᵣ; the gradient of every xᵣ is the sum of all processes' gradients of y."""
+    """The sum over all shares of a batch, y = Σᵣ xᵣ; the gradient of every xᵣ is the sum of all shares' gradients of y."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -149,23 +150,35 @@ class _Summed(Function):
         return _total(gradient)
 
 
+shards_met: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("shards_met", default=None)
+"""Within a step whose batch is in shards, several to a process: what adds a tensor of this shard to those of all others."""
+
+
+def in_shares() -> bool:
+    """Whether a batch's statistics are more than those of what a layer is given."""
+    return shards_met.get() is not None or (distributed.is_initialized() and distributed.get_world_size() > 1)
+
+
 def _total(x: Tensor) -> Tensor:
-    total: Tensor = x.clone()
+    total: Tensor = x.contiguous().clone()
+    if (met := shards_met.get()) is not None:
+        return met(total)
     distributed.all_reduce(total)
     return total
 
 
 def batch_norm(layer: Any, x: Tensor, momentum: Any) -> Tensor:
-    """What ``layer``, a SyncBatchNorm, makes of this process's share ``x``, (N, C, ...), of the batch.
+    """What ``layer``, a SyncBatchNorm, makes of the share ``x``, (N, C, ...), of the batch that this process or shard has.
 
-    With n values per channel in all processes::
+    With n values per channel in all shares::
 
         μ = (1/n) Σ x,   σ² = (1/n) Σ (x − μ)²,   y = (x − μ) / √(σ² + ε) · weight + bias
     """
     axes, channels = [i for i in range(x.ndim) if i != 1], [1, -1] + [1] * (x.ndim - 2)
     own = x.double() if x.dtype == float64 else x.float()
-    count = _total(ops.ones(1, dtype=own.dtype) * (x.numel() / x.shape[1]))
-    mean = _Summed.apply(own.sum(axes)) / count
+    count = own.new_full((1,), x.numel() / x.shape[1])
+    sums, count = _Summed.apply(ops.cat([own.sum(axes), count])).split([x.shape[1], 1])
+    mean = sums / count
     apart = own - mean.reshape(channels)
     variance = _Summed.apply((apart * apart).sum(axes)) / count
     if layer.running_mean is not None:

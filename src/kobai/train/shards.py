@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,13 @@ from kobai.engine.dispatch import launch, on_host
 from kobai.errors import DataError, DistError, check_integer
 from kobai.nn import Module, SyncBatchNorm
 from kobai.nn.data_parallel import check_alike
+from kobai.ops._tree_sums import tree_into
 from kobai.optim import Optimizer
-from kobai.random import Generator, Parts, default_generator
-from kobai.train import rowwise
+from kobai.train import lockstep, rowwise
 from kobai.train.metric_base import PLAIN, Metric, kind_of, measured
+from kobai.train.shard_states import Noise, States, generators_of
 from kobai.train.shard_sums import Sums, joined
 from kobai.xp import Array, to_host, xp_of
-
-RANGE = 1 << 30
-"""Blocks of the counter stream, of eight numbers each, that one shard may draw in one step."""
 
 COMPARED = 4096
 """Numbers of a batch's target, and of the first parameter, that are compared between processes in every step."""
@@ -56,13 +55,7 @@ class Shards:
         check_count(count, self.size)
         own = count // self.size
         self.own = range(self.rank * own, (self.rank + 1) * own)
-        self.noise = [_Noise(generator, count, self.own.start) for generator in _generators(model)]
-        synchronised = [name for name, module in model.named_modules() if isinstance(module, SyncBatchNorm)]
-        if own > 1 and synchronised:
-            raise ValueError(
-                f"Trainer: expected one shard for each process with a SyncBatchNorm ({synchronised[0]!r}), whose statistics "
-                f"are of all shards at once; got {count} shards on {self.size} processes"
-            )
+        self.noise = [Noise(generator, count) for generator in generators_of(model)]
 
     def alone(self) -> Shards:
         """The same shards, all of them this process's own."""
@@ -116,24 +109,41 @@ class Shards:
         trained = _trained(optimizer, self.model)
         if apart is not None and len(self.own) > 1 and rowwise.takes(self.model, trained, batch[1]):
             return self._at_once(trained, batch, apart, backward, summed)
-        buffers = _Buffers(self.model, self)
-        outputs, sums = [], Sums()
-        for s, inputs, target in self.parts(*batch):
-            for noise in self.noise:
-                on_host(noise.begin(s))
-            buffers.begin()
+        states = States(self.model, trained, self.noise, self.own)
+
+        def computed(s: int, inputs: list[Any], target: Any) -> tuple[Any, Tensor, dict[str, Tensor]]:
             output, loss = forward(inputs, target)
-            buffers.end(s)
             share = loss if summed else loss * (sizes[s] / sum(sizes))
+            backward(share)
+            leaves = {name: p.grad.detach() for name, p in trained.items() if p.grad is not None}
             for parameter in trained.values():
                 parameter.grad = None
-            backward(share)
-            outputs.append(output)
-            sums.add(self._leaves(trained, share, s, sums))
+            return output, share.detach(), leaves
+
+        works = [partial(computed, *part) for part in self.parts(*batch)]
+        meet = len(works) > 1 and any(isinstance(module, SyncBatchNorm) for module in self.model.modules())
+        outputs, sums = [], Sums()
+        try:
+            run = lockstep.run(works, states.turn, self._met) if meet else lockstep.in_turn(works, states.turn)
+            for s, (output, share, leaves) in zip(self.own, run, strict=True):
+                outputs.append(output)
+                sums.add({**self._same_names(leaves, s, sums), "": share})
+        finally:
+            states.close()
         for noise in self.noise:
             on_host(noise.end)
-        buffers.close()
+        if self.size > 1 and (buffers := list(self.model.buffers())):
+            with no_grad():
+                launch(_world().share, 0, *(buffer._array for buffer in buffers))
         return outputs, self._everywhere(sums.names or [], sums.total(), trained, sizes)
+
+    def _met(self, arrays: Sequence[Array]) -> Array:
+        """The sum of what all shards have brought, whose own are ``arrays``, in memory of these."""
+        total = arrays[0]
+        tree_into(arrays, total)
+        if self.size > 1:
+            launch(_world().reduce, total, "sum", ", statistics of all shards")
+        return total
 
     def _at_once(
         self,
@@ -146,7 +156,7 @@ class Shards:
         """:meth:`gradients` of all own shards in one pass."""
         sizes, (forward, loss_of) = batch[0], apart
         for noise in self.noise:
-            on_host(noise.begin(self.own.start))
+            on_host(noise.turn(None, self.own.start))
         for parameter in trained.values():
             parameter.grad = None
         own, sums = tuple(sizes[s] for s in self.own), Sums()
@@ -164,9 +174,8 @@ class Shards:
         total = {name: p.grad.detach() for name, p in trained.items() if p.grad is not None}
         return outputs, self._everywhere(list(total), {**total, **sums.total()}, trained, sizes)
 
-    def _leaves(self, trained: dict[str, Tensor], share: Tensor, s: int, sums: Sums) -> dict[str, Tensor]:
-        """The gradients that a shard has come to, and its share of the loss."""
-        leaves = {name: p.grad.detach() for name, p in trained.items() if p.grad is not None}
+    def _same_names(self, leaves: dict[str, Tensor], s: int, sums: Sums) -> dict[str, Tensor]:
+        """The gradients that a shard has come to; RuntimeError unless all have those of the same parameters."""
         if sums.names is not None and sums.names != list(leaves):
             name = min(set(sums.names).symmetric_difference(leaves))
             raise RuntimeError(
@@ -174,7 +183,7 @@ class Shards:
                 f"{'shard' if name in leaves else 'the shards before'} {s} only; such a model trains with shards=1"
             )
         sums.names = list(leaves)
-        return {**leaves, "": share.detach()}
+        return leaves
 
     def _everywhere(
         self, found: list[str], total: dict[str, Tensor], trained: dict[str, Tensor], sizes: tuple[int, ...]
@@ -268,16 +277,6 @@ def _world() -> Any:
     return distributed._the_world("Trainer")
 
 
-def _generators(model: Module) -> list[Generator]:
-    """All that the model may draw from: the default generator, and those in its modules."""
-    found = [default_generator]
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Generator) and all(value is not known for known in found):
-                found.append(value)
-    return found
-
-
 def _trained(optimizer: Optimizer, model: Module) -> dict[str, Tensor]:
     """All parameters that a step may give a gradient, by names."""
     trained: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -318,91 +317,6 @@ def _rows(part: Any, rows: slice, n: int) -> Any:
             f"{tuple(part.shape)}"
         )
     return part[rows]
-
-
-# --- buffers ----------------------------------------------------------------------------------------------------------
-
-
-class _Buffers:
-    """Every shard begins with the buffers of the step before; what shard 0 leaves in them holds for all.
-
-    That is DistributedDataParallel's rule. It is right for any buffer – a mean of unit vectors would be no unit vector – and
-    does not depend on how many processes there are.
-    """
-
-    def __init__(self, model: Module, shards: Shards) -> None:
-        self._buffers = list(model.buffers())
-        self._shards = shards
-        several = len(shards.own) > 1
-        self._before = [buffer.clone() for buffer in self._buffers] if several else []
-        self._after: list[Tensor] = []
-        self._fresh = True
-
-    def begin(self) -> None:
-        """Before a shard's forward pass."""
-        if not self._fresh:
-            _copy(self._before, self._buffers)
-        self._fresh = False
-
-    def end(self, s: int) -> None:
-        """After that of shard ``s``."""
-        if s == 0 and self._before:
-            self._after = [buffer.clone() for buffer in self._buffers]
-
-    def close(self) -> None:
-        """After all shards."""
-        _copy(self._after, self._buffers)
-        if self._buffers and self._shards.size > 1:
-            with no_grad():
-                launch(_world().share, 0, *(buffer._array for buffer in self._buffers))
-
-
-def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
-    with no_grad():
-        for source, target in zip(sources, targets, strict=False):
-            target.copy_(source)
-
-
-# --- noise ------------------------------------------------------------------------------------------------------------
-
-
-class _Noise:
-    """The ranges of one generator: in a step that begins at block c, shard s draws from c + s · RANGE on."""
-
-    def __init__(self, generator: Generator, count: int, opening: int) -> None:
-        self.generator, self.count, self.opening, self.first = generator, count, opening, 0
-        self.parts = Parts(count)
-        self.end = _Begin(self, count)
-
-    def begin(self, s: int) -> _Begin:
-        """What is to be done before shard ``s``; shard ``opening`` is the first that this process does in a step."""
-        return _Begin(self, s)
-
-
-class _Begin(dispatch.Count):
-    """Set the generator to the range of a shard; of the one after the last, to where the next step begins."""
-
-    __slots__ = ("noise", "shard")
-
-    def __init__(self, noise: _Noise, shard: int) -> None:
-        self.noise, self.shard = noise, shard
-
-    def __call__(self) -> None:
-        noise, generator = self.noise, self.noise.generator
-        if self.shard == noise.opening:
-            noise.first = generator.counter
-        generator.counter = noise.first + self.shard * RANGE
-        if self.shard < noise.count:
-            generator._parts = noise.parts
-            noise.parts.begin(self.shard)
-        else:
-            noise.parts.end(generator)
-
-    def save(self) -> Any:
-        return self.noise.first, self.noise.generator.counter, self.noise.generator._parts
-
-    def restore(self, saved: Any) -> None:
-        self.noise.first, self.noise.generator.counter, self.noise.generator._parts = saved
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
