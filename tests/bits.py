@@ -117,11 +117,18 @@ def digests(only: str = "") -> dict[str, str]:
     return found
 
 
+def has_avx512() -> bool:
+    from numba.core.registry import cpu_target
+
+    return "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+
 def in_process(only: str = "", threads: int = 1, **environment: str) -> dict[str, str]:
-    """:func:`digests` in a process of its own, with these variables and so many threads; OpenBLAS is that for Skylake."""
+    """:func:`digests` in a process of its own, with these variables and so many threads; OpenBLAS is one and the same."""
     command = [sys.executable, __file__, "--only", only, "--threads", str(threads)]
     paths = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])
-    settings = os.environ | {"PYTHONPATH": paths, "OPENBLAS_CORETYPE": "SkylakeX"} | environment
+    blas = "SkylakeX" if has_avx512() else "Zen"
+    settings = os.environ | {"PYTHONPATH": paths, "OPENBLAS_CORETYPE": blas} | environment
     done = subprocess.run(command, capture_output=True, text=True, env=settings)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -142,8 +149,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "NumPy without AVX-512": {"NPY_DISABLE_CPU_FEATURES": NO_AVX512},
     "NumPy without AVX2": {"NPY_DISABLE_CPU_FEATURES": f"{NO_AVX512} X86_V3 AVX2 FMA3 FMA4 AVX F16C"},
     "Numba for Haswell": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2},
+    "Numba with vectors of 16 bytes": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": f"{AVX2},+prefer-128-bit"},
 }
-"""What stands in for other processors, on one that has AVX-512."""
+"""What stands in for other processors. On one without AVX-512 some of them are what it is."""
 
 
 def differences(which: str, here: dict[str, str], only: str = "") -> dict[str, tuple[str, str]]:
