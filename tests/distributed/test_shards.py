@@ -22,6 +22,7 @@ from kobai import nn
 from kobai.distributed.tree import combined
 from kobai.errors import CheckpointError, DataError
 from kobai.nn import functional as F
+from kobai.ops._matmul import matmul, matmul_of_parts
 from kobai.ops._tree_sums import tree_sum
 from kobai.train import Accuracy, Callback, Metric, NonFiniteError, Trainer, checkpoint, rowwise
 from kobai.train.shard_states import RANGE
@@ -65,6 +66,29 @@ def test_one_pass_adds_in_the_order_of_the_tree(n: int, dtype: type) -> None:
         before = parts[0] * 3
         tree_sum([before, *parts], before)
         assert before.tobytes() == (parts[0] * 3 + wanted).tobytes()
+
+
+@pytest.mark.skipif(not kobai.engine.dispatch.numba_installed, reason="products are BLAS'")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (5, 7), (13, 33), (20, 1), (200, 150)])
+def test_a_product_adds_its_parts_in_the_order_of_the_tree(m: int, n: int, dtype: type, threads: int) -> None:
+    before = kobai.get_num_threads()
+    kobai.set_num_threads(threads)
+    try:
+        for parts, each in ((1, 3), (2, 1), (4, 24), (8, 48), (64, 6)):
+            b = RNG.normal(size=(parts * each, n)).astype(dtype)
+            for a in (
+                RNG.normal(size=(m, parts * each)).astype(dtype),
+                RNG.normal(size=(parts * each, m)).astype(dtype).T,
+            ):
+                out = np.full((m, n), np.nan, dtype)
+                matmul_of_parts(a, b, parts, out)
+                cuts = [slice(i * each, (i + 1) * each) for i in range(parts)]
+                wanted = combined(np.array([matmul(a[:, cut], b[cut]) for cut in cuts]), np.add)
+                assert out.tobytes() == wanted.tobytes(), (parts, each)
+    finally:
+        kobai.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shards", [2, 4, 8, 32])
@@ -503,6 +527,8 @@ ROWWISE = {
 @pytest.mark.parametrize(("count", "shards"), [(44, 4), (44, 8), (43, 2), (32, 32)])
 @pytest.mark.parametrize("make", ROWWISE.values(), ids=ROWWISE)
 def test_all_shards_in_one_pass_have_the_bits_of_each_by_itself(monkeypatch, make, count, shards, capture):
+    inputs, targets = X.repeat(20, 1)[: 20 * count], T.repeat(20)[: 20 * count]  # more than one product takes
+
     def trained(one_pass: bool) -> tuple[list[bytes], list[float]]:
         kobai.manual_seed(0)
         model = make()
@@ -511,7 +537,7 @@ def test_all_shards_in_one_pass_have_the_bits_of_each_by_itself(monkeypatch, mak
         with monkeypatch.context() as patch:
             patch.setattr(rowwise, "takes", lambda *given: taken.append(real(*given)) or (taken[-1] and one_pass))
             run = trainer(model, shards, capture=capture, metrics=["accuracy"], progress=False)
-            run.fit([(X[:count], T[:count])] * 3, epochs=2)
+            run.fit([(X[:count], T[:count]), (inputs, targets)] * 3, epochs=2)
         assert all(taken)
         return bits(model), [record["loss"] for record in run.history]
 

@@ -21,6 +21,10 @@ where it is if it lies row by row and the part has no more rows than a tile, whi
 
 The inner dimension is summed up in blocks of ``INNER``: sums over many elements lose fewer digits so. As that number is the
 same everywhere, the bits of a product depend on nothing but its factors.
+
+An inner dimension of one block may consist of equal *parts*, a power of two, whose products are added in a balanced binary
+tree, as the gradients of shards are. A tile does all parts in turn: every second one is added while it is in registers, and
+what waits for its neighbour lies in a few lines of the nearest cache.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ import numpy as np
 from kobai.cpu.job import JOB, Job, fields, load, store
 from kobai.cpu.tiles import (
     VECTORS,
+    add_one,
+    add_vector,
     clear_vector,
     copy_one,
     copy_vector,
@@ -65,9 +71,12 @@ TURNING = 3
 SET, ADD = np.int64(0), np.int64(1)
 """Whether a product is added to what is there. Of Python's own 0 and 1 Numba would compile the callee once more each."""
 
+WHOLE = np.int64(1)
+"""An inner dimension in one part."""
+
 PRODUCT = fields(
     "size m n k a a_row a_step b b_step b_column c c_row grid_rows grid_columns "
-    "batch within a_outer b_outer c_outer a_within b_within c_within batch_parts",
+    "batch within a_outer b_outer c_outer a_within b_within c_within batch_parts inner_parts",
     after=JOB,
 )
 """What a job says of a product: addresses, and strides in bytes. Of a batch: how many there are, how many of them ``within``
@@ -139,12 +148,33 @@ def panel_row(size: int, columns: int) -> Any:
     return (VECTORS if columns * size > width() else 1) * width()
 
 
+@compiled
+def waiting_at(scratch: int, i: int) -> Any:
+    """Where the i-th sum of a tile waits, from 1 on."""
+    return scratch + BLOCK + TILES * (INNER * tile_rows() * 8 + width()) + (i - 1) * tile_rows() * VECTORS * width()
+
+
+@compiled
+def add_tile(size: int, rows: int, columns: int, source: int, to: int, to_row: int) -> None:
+    """Add a tile that has waited to the one before it."""
+    lanes = width() // size
+    for i in range(rows):
+        left, right = to + i * to_row, source + i * VECTORS * width()
+        for j in range(0, columns // lanes * lanes, lanes):
+            add_vector(size, right + j * size, left + j * size)
+        for j in range(columns // lanes * lanes, columns):
+            add_one(size, right + j * size, left + j * size)
+
+
 @as_written
 def multiply(
     size: int, m: int, n: int, k: int, a: int, a_row: int, a_step: int, b: int, b_step: int, b_column: int, c: int, c_row: int,
-    add: int, scratch: int,
+    add: int, inner_parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """C ← A·B, or C ← C + A·B if ``add`` is not 0, by this thread; addresses and strides in bytes. C lies row by row."""
+    """C ← A·B, or C ← C + A·B if ``add`` is not 0, by this thread; addresses and strides in bytes. C lies row by row.
+
+    Of ``inner_parts`` more than one, C ← Σ over them, in the order of the tree; k is INNER then at most.
+    """
     panel = VECTORS * (width() // size)
     most = BLOCK // (INNER * size) // panel * panel
     tall = -(-m // -(-m // tile_rows()))  # rows of a tile, but the last: as even as can be
@@ -168,7 +198,27 @@ def multiply(
                 for q in range(0, columns, panel):
                     result = c + start * c_row + (j + q) * size
                     there, below = (block + q * size, b_step) if q < direct else (right, panel_row(size, columns - q))
-                    tile(size, rows, columns - q, inner, left, row, step, there, below, result, c_row, p | add)
+                    waiting = 0  # sums: the first in its place, the others in the tile's own memory
+                    for s in range(inner_parts):
+                        to, to_row = (
+                            (result, c_row) if waiting == 0 else (waiting_at(scratch, waiting), panel_row(size, panel))
+                        )
+                        tile(
+                            size, rows, columns - q, inner // inner_parts, left + s * (inner // inner_parts) * step, row, step,
+                            there + s * (inner // inner_parts) * below, below, to, to_row, p | add | s & 1,
+                        )  # fmt: skip
+                        waiting += s & 1
+                        complete = (
+                            s + 1 >> 1 if s & 1 else 1
+                        )  # pairs; a zero at its end for every sum that has its neighbour
+                        while complete & 1 == 0:
+                            waiting, complete = waiting - 1, complete >> 1
+                            to, to_row = (
+                                (result, c_row)
+                                if waiting == 1
+                                else (waiting_at(scratch, waiting - 1), panel_row(size, panel))
+                            )
+                            add_tile(size, rows, min(columns - q, panel), waiting_at(scratch, waiting), to, to_row)
                     right += 0 if q < direct else inner * VECTORS * width()
 
 
@@ -191,7 +241,8 @@ def part(job: int, i: int, scratch: int) -> None:
             size, bottom - top, right - left, load(job + PRODUCT.k),
             a + p * load(job + PRODUCT.a_outer) + q * load(job + PRODUCT.a_within), a_row, load(job + PRODUCT.a_step),
             b + p * load(job + PRODUCT.b_outer) + q * load(job + PRODUCT.b_within), load(job + PRODUCT.b_step), b_column,
-            c + p * load(job + PRODUCT.c_outer) + q * load(job + PRODUCT.c_within), c_row, SET, scratch,
+            c + p * load(job + PRODUCT.c_outer) + q * load(job + PRODUCT.c_within), c_row, SET,
+            load(job + PRODUCT.inner_parts), scratch,
         )  # fmt: skip
 
 
@@ -199,14 +250,14 @@ def _of_matrices(types: Any) -> list[Any]:
     """``describe`` for matrices of either precision that lie anyhow; those that may not be written to, too."""
     integer = types.int64
     return [
-        types.boolean(integer, integer, given, given, types.Array(real, 2, "A", aligned=False), *(integer,) * 2)
+        types.boolean(integer, integer, given, given, types.Array(real, 2, "A", aligned=False), *(integer,) * 3)
         for real in (types.float32, types.float64)
         for given in [types.Array(real, 2, "A", readonly=True, aligned=False)]
     ]
 
 
 @compiled_for(_of_matrices)
-def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, columns: int) -> Any:
+def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, columns: int, inner_parts: int) -> Any:
     """Write a job for a product; False if the result does not lie row by row, or lies over a factor."""
     (m, k), n, size = a.shape, b.shape[1], out.itemsize
     c_row, c_column = out.strides
@@ -234,6 +285,7 @@ def describe(job: int, function: int, a: Any, b: Any, out: Any, rows: int, colum
     store(job + PRODUCT.batch, 1)
     store(job + PRODUCT.within, 1)
     store(job + PRODUCT.batch_parts, 1)
+    store(job + PRODUCT.inner_parts, inner_parts)
     return True
 
 
@@ -286,10 +338,13 @@ class Product(Job):
     def __init__(self) -> None:
         super().__init__(PRODUCT)
 
-    def describe(self, a: Array, b: Array, out: Array, grid: tuple[int, int], batch_parts: int = 1) -> bool:
+    def describe(
+        self, a: Array, b: Array, out: Array, grid: tuple[int, int], batch_parts: int = 1, inner_parts: int = 1
+    ) -> bool:
         """Let it be this product, or the products of a batch; False for what is left to NumPy.
 
-        ``grid``: rows and columns of parts of a product; ``batch_parts``: parts of the batch.
+        ``grid``: rows and columns of parts of a product; ``batch_parts``: parts of the batch; ``inner_parts``: those of the
+        inner dimension that are added in a tree.
         """
         steps, matrices = None, (a, b, out)
         if out.ndim > 2:
@@ -297,7 +352,7 @@ class Product(Job):
             if steps is None or np.may_share_memory(out, a) or np.may_share_memory(out, b):
                 return False
             matrices = (a[(0,) * (a.ndim - 2)], b[(0,) * (b.ndim - 2)], out[(0,) * (out.ndim - 2)])
-        if not describe(self.address, part.address, *matrices, *grid):
+        if not describe(self.address, part.address, *matrices, *grid, inner_parts):
             return False
         self.parts = grid[0] * grid[1]
         if steps is not None:
@@ -372,4 +427,4 @@ def ranges(n: int, parts: int, edge: int) -> list[tuple[int, int]]:
 def scratch_bytes() -> int:
     """How much memory a thread needs for parts of products: a block of panels, and the rows of some tiles."""
     vector, rows = machine()
-    return BLOCK + TILES * (INNER * rows * 8 + vector)
+    return BLOCK + TILES * (INNER * rows * 8 + vector) + INNER.bit_length() * rows * VECTORS * vector

@@ -169,16 +169,7 @@ def tile(
 
 
 def _sums(
-    x: Elements,
-    builder: Any,
-    rows: int,
-    vectors: int,
-    k: Any,
-    a: Any,
-    a_row: Any,
-    a_step: Any,
-    b: Any,
-    b_step: Any,
+    x: Elements, builder: Any, rows: int, vectors: int, k: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any
 ) -> list[list[Any]]:
     """The loop over p."""
     before, loop = builder.block, builder.append_basic_block("loop")
@@ -295,6 +286,11 @@ def copy_one(builder: Any, x: Elements, source: Any, target: Any) -> None:
 @_sized
 def add_one(builder: Any, x: Elements, source: Any, target: Any) -> None:
     x.store(builder, builder.fadd(x.load(builder, target, x.one), x.load(builder, source, x.one)), target)
+
+
+@_sized
+def add_vector(builder: Any, x: Elements, source: Any, target: Any) -> None:
+    x.store(builder, builder.fadd(x.load(builder, target), x.load(builder, source)), target)
 
 
 @_sized

@@ -76,6 +76,14 @@ def matmul(a: Array, b: Array, out: Array | None = None, *, precision: str | Non
     return blas.on_one_thread(_by_library, xp, a, b, out)
 
 
+def matmul_of_parts(a: Array, b: Array, parts: int, out: Array) -> None:
+    """out ← the sum over ``parts`` equal parts of the inner dimension, a power of two, of their products: in a balanced tree.
+
+    Matrices that Kobai's own loops multiply (:func:`ours`), with at most INNER elements in the inner dimension.
+    """
+    dispatch.launch(split, a, b, out, parts)
+
+
 # --- on a device ------------------------------------------------------------------------------------------------------
 
 
@@ -126,24 +134,24 @@ _spare: list[Product] = []
 """Unused jobs: making one takes longer than describing a product."""
 
 
-def _shared(a: Array, b: Array, out: Array) -> None:
-    """Compute a product in our own loops."""
+def _shared(a: Array, b: Array, out: Array, parts: int = 1) -> None:
+    """Compute a product in our own loops, or the tree of those of so many parts of the inner dimension."""
     try:
         job = _spare.pop()
     except IndexError:
         job = Product()
-    if _described(job, a, b, out):
+    if _described(job, a, b, out, parts):
         share_job(job)
     else:
-        _apart(a, b, out)
+        _apart(a, b, out, parts)
     _spare.append(job)
 
 
-def _described(job: Product, a: Array, b: Array, out: Array) -> bool:
+def _described(job: Product, a: Array, b: Array, out: Array, parts: int) -> bool:
     """Let the job be this product. A column is the transpose of a row, which fills vectors."""
     if out.shape[-1] == 1:
         a, b, out = b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2)
-    return job.describe(a, b, out, *_parted(a, b, out))
+    return job.describe(a, b, out, *_parted(a, b, out), parts)
 
 
 @dispatch.compiled
@@ -152,11 +160,11 @@ def _dot(a: Array, b: Array, out: Array) -> None:
     out[0] = dot(a, b)
 
 
-def _apart(a: Array, b: Array, out: Array) -> None:
+def _apart(a: Array, b: Array, out: Array, parts: int) -> None:
     """Compute what cannot be described, since the arrays lie over each other or in too many ways, of copies."""
     batch, y = out.shape[:-2], np.empty(out.shape, out.dtype)
     left, right = (np.array(np.broadcast_to(x, (*batch, *x.shape[-2:])), order="C") for x in (a, b))
-    _shared(left, right, y)
+    _shared(left, right, y, parts)
     out[...] = y
 
 
@@ -221,26 +229,26 @@ def _worthwhile(a: Array, b: Array) -> bool:
 class _Split:
     """The product as a kernel for ``launch``; ``bind`` does everything that depends only on the arrays."""
 
-    def bind(self, a: Array, b: Array, out: Array) -> Callable[[], Any]:
+    def bind(self, a: Array, b: Array, out: Array, parts: int = 1) -> Callable[[], Any]:
         fits = _fits(out, a, _shape(a, b))
         if fits and ours(a, b):
             job = Product()
-            if not _described(job, a, b, out):
-                return partial(_apart, a, b, out)
+            if not _described(job, a, b, out, parts):
+                return partial(_apart, a, b, out, parts)
             job.keeps = a, b, out
             return partial(share_job, job)
         if not fits or not _worthwhile(a, b) or np.may_share_memory(out, a) or np.may_share_memory(out, b):
             return partial(np.matmul, a, b, out=out)
-        parts = _parts(a, b, out, blas.threads())
+        views = _parts(a, b, out, blas.threads())
 
         def run() -> None:
-            run_split(_multiply, len(parts), parts, grain=1)
+            run_split(_multiply, len(views), views, grain=1)
 
         return run
 
-    def __call__(self, a: Array, b: Array, out: Array) -> None:
+    def __call__(self, a: Array, b: Array, out: Array, parts: int = 1) -> None:
         if ours(a, b) and _fits(out, a, _shape(a, b)):
-            _shared(a, b, out)
+            _shared(a, b, out, parts)
         else:
             self.bind(a, b, out)()
 

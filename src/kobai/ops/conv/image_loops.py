@@ -36,7 +36,7 @@ import numpy as np
 
 from kobai.cpu import team
 from kobai.cpu.job import JOB, Job, fields, load, store
-from kobai.cpu.product import SET, cut, multiply
+from kobai.cpu.product import SET, WHOLE, cut, multiply
 from kobai.cpu.team import give_way, replace, share_job
 from kobai.cpu.threads import num_threads
 from kobai.cpu.tiles import add_lines, add_one, clear_vector, copy_lines, copy_one, copy_some, spread_some, width
@@ -224,19 +224,19 @@ def convolution(job: int, part: int, scratch: int) -> None:
                 weight = weights + g * each * w_row
                 left, right = x + g * depth * x_row, y + g * each * y_row
                 if kind == FORWARD:
-                    if bias:
-                        for o in range(each):
-                            fill_row(size, bias + (g * each + o) * size, right + o * y_row, wide)
+                    for o in range(each if bias else 0):
+                        fill_row(size, bias + (g * each + o) * size, right + o * y_row, wide)
                     multiply(
-                        size, each, wide, depth, weight, w_row, size, left, x_row, size, right, y_row, bias, scratch
-                    )
+                        size, each, wide, depth, weight, w_row, size, left, x_row, size, right, y_row, bias, WHOLE, scratch
+                    )  # fmt: skip
                 elif kind == BACKWARD:
                     multiply(
-                        size, depth, wide, each, weight, size, w_row, right, y_row, size, left, x_row, SET, scratch
-                    )
+                        size, depth, wide, each, weight, size, w_row, right, y_row, size, left, x_row, SET, WHOLE, scratch
+                    )  # fmt: skip
                 else:
-                    row = each * size
-                    multiply(size, depth, each, wide, left, x_row, size, right, size, y_row, weight, row, add, scratch)
+                    multiply(
+                        size, depth, each, wide, left, x_row, size, right, size, y_row, weight, each * size, add, WHOLE, scratch
+                    )  # fmt: skip
             add = 1
             if kind == BACKWARD and not direct:
                 visit(job, room, count, first, last, columns, 1)
