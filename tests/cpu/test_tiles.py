@@ -102,10 +102,10 @@ def test_panels_hold_columns_and_zeros_beyond_the_last(dtype, layout):
 # --- vectors of other widths ----------------------------------------------------------------------------------------------
 
 
-def multiply(a, b, grid=(1, 1)):
+def multiply(a, b, grid=(1, 1), parts=1):
     out = np.full((len(a), b.shape[1]), np.nan, a.dtype)
     job = product.Product()
-    assert job.describe(a, b, out, grid)
+    assert job.describe(a, b, out, grid, inner_parts=parts)
     team.alone(job.address, team.scratch())
     return out
 
@@ -120,7 +120,10 @@ def digests():
             wide = np.asfortranarray(a[:m, :k]).T.repeat(2, 0)[::2].T
             for left in (a[:m, :k], a.T[:m, :k], a[::2, ::2], a[m - 1 :: -1, :k], wide):
                 for right in (b[:k, :n], b.T[:k, :n], b[::2, ::2]):
-                    found.append(hashlib.sha1(multiply(left, right, (2, 2) if n > 32 else (1, 1))).hexdigest())
+                    grid = (2, 2) if n > 32 else (1, 1)
+                    found.append(hashlib.sha1(multiply(left, right, grid)).hexdigest())
+                    if k == 40:
+                        found.append(hashlib.sha1(multiply(left, right, grid, 8)).hexdigest())
     return found
 
 
