@@ -27,9 +27,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "few(k, **parameters): one case in k, or the cases with these parameters, are quick"
-    )
+    config.addinivalue_line("markers", "few(k, **parameters): one case in k, of those with these parameters, is quick")
     config.addinivalue_line("markers", "rest: a case that few() has made thorough")
     if config.option.shard == "today":  # said to xdist's workers as it is now: midnight may come
         config.option.shard = f"{datetime.date.today().timetuple().tm_yday % SHARDS}/{SHARDS}"
@@ -56,16 +54,16 @@ class Shares:
     def pytest_collection_modifyitems(self, config, items):
         seen: Counter[tuple[object, ...]] = Counter()
         for item in items:
-            if (few := item.get_closest_marker("few")) is not None and "gpu" not in item.keywords:
-                test = (item.path, getattr(item, "originalname", item.name))
-                chosen = item.callspec.params
-                quick = all(chosen[name] == value for name, value in few.kwargs.items())
-                if few.args:
-                    quick = quick and seen[test] % few.args[0] == 0
+            marks = [] if "gpu" in item.keywords else list(item.iter_markers("few"))
+            test = (item.path, getattr(item, "originalname", item.name))
+            quick = all(item.callspec.params[name] == value for few in marks for name, value in few.kwargs.items())
+            for few in marks:
+                if quick and few.args:
+                    quick = seen[test] % few.args[0] == 0
                     seen[test] += 1
-                if not quick:
-                    item.add_marker("thorough")
-                    item.add_marker("rest")
+            if not quick:
+                item.add_marker("thorough")
+                item.add_marker("rest")
         yield
         if self.shard is None:
             return

@@ -148,22 +148,25 @@ def test_import_kobai_loads_nothing_optional_or_slow():
     assert done.stdout.strip() == "[]"
 
 
-def test_import_kobai_costs_less_than_a_tenth_of_a_second_beyond_numpy(tmp_path):
-    """Of processor time, so that other work on the machine counts little; or 1.25 of NumPy's, which is as much.
+def test_import_kobai_costs_a_tenth_of_a_second_beyond_numpy(tmp_path):
+    """0.09 s of processor time beyond NumPy's 0.08, half as much again where other work shares the processor's caches.
 
-    NumPy takes 0.08 s where Kobai takes 0.093; on a machine that is slow, or busy, both take longer.
+    What would make it long is told by numbers that do not depend on the machine: modules that are executed.
     """
     code = (
-        "import time; a = time.process_time(); import numpy; b = time.process_time(); import kobai; "
-        "print(b - a, time.process_time() - b)"
+        "import sys, time; a = time.process_time(); import numpy; b = time.process_time(); before = set(sys.modules); "
+        "import kobai; print(b - a, time.process_time() - b); new = set(sys.modules) - before; "
+        "print(len([n for n in new if n.startswith('kobai')]), len(new))"
     )
     env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}  # compiled once, as an installed package is
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     times = []
     for _ in range(12):  # the first try compiles
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-        numpys, ours = map(float, done.stdout.split())
+        numpys, ours, own, new = map(float, done.stdout.split())
+        assert own <= 265, "a module that few programs need is imported when it is asked for"
+        assert new - own <= 60
         times.append((numpys, ours))
-        if ours < max(0.1, 1.25 * numpys):
+        if ours < max(0.15, 1.25 * numpys):
             return
     pytest.fail(f"seconds for NumPy and for Kobai: {times}")

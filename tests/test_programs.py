@@ -56,7 +56,7 @@ def test_is_a_plain_pytorch_program(path: Path) -> None:
     assert not any(re.match(r"\s*(import|from) torch\b", line) for line in changed)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.stem)
 def test_runs_with_only_its_imports_changed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run_program(path, with_kobai_imports(path.read_text()), f"program_{path.stem}", monkeypatch)
@@ -65,7 +65,7 @@ def test_runs_with_only_its_imports_changed(path: Path, monkeypatch: pytest.Monk
     assert all(math.isfinite(value) for value in numbers), result
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(8)
 @pytest.mark.parametrize("path", [p for p in PROGRAMS if "def main(prepare=" in p.read_text()], ids=lambda p: p.stem)
 def test_captured_steps_have_the_bits_of_eager_ones(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, steps = with_kobai_imports(path.read_text()), []

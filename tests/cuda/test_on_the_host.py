@@ -42,6 +42,7 @@ def test_kernel(libraries, name, i, dtype, backwards):
 ROWS = [(name, i, dtype) for name, i, dtype in CASES if name in BY_ROWS]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("name", "i", "dtype"), ROWS)
 def test_rows_far_along(libraries, name, i, dtype):
     """Elements are counted in 64 bits: the same rows, behind so many others that there are 2³³ elements before them."""

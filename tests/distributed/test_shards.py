@@ -402,6 +402,7 @@ def launched(n: int, *arguments: str) -> tuple[int, str, float]:
     return done.returncode, done.stdout + done.stderr, time.perf_counter() - began
 
 
+@pytest.mark.few(3)
 @mpi
 @pytest.mark.parametrize(
     ("n", "name"), [(2, "trains"), (2, "meets"), pytest.param(4, "meets", marks=pytest.mark.thorough)]

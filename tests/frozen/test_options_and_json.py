@@ -106,6 +106,7 @@ def read(path: str, output: str) -> object:
     return [json.loads(line) for line in text.splitlines()] if path.endswith(".jsonl") else json.loads(text)
 
 
+@pytest.mark.thorough
 def test_json_has_the_fields_that_it_had(request, tmp_path, monkeypatch, capsys):
     for package in ("sklearn", "matplotlib", "optuna"):
         pytest.importorskip(package)

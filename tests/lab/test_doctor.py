@@ -230,6 +230,7 @@ def test_diagnose_and_doctor_look_at_the_data_alike(how: str, disease: str) -> N
         assert DISEASES[disease].title in said[0]
 
 
+@pytest.mark.few(backend="numpy")
 def test_on_every_backend(backend: str) -> None:
     """On strict, as on a GPU, nothing reads the device unasked."""
     x, t = batch()
@@ -278,7 +279,10 @@ def test_gradients_are_judged_as_they_are_without_a_scale(precision: str, factor
 
     model = net()
     found = diagnose(model, batch(), steep, optimizer(model), precision=precision)
-    assert {finding.disease for finding in found.findings} == diseases
+    roots = {
+        finding.disease for finding in found.findings if finding.disease != "no-better-than-guessing"
+    }  # which follows
+    assert roots == diseases
     doctor = Doctor(every=1, say=str)
     how: Any = {"precision": precision, "callbacks": [doctor], "terminate_on_non_finite": False}
     Trainer(model, optimizer(model), steep, **how).fit([batch()] * 12, epochs=1)

@@ -107,7 +107,7 @@ def test_a_loss_that_is_no_number_is_left_where_only_the_reader_can_mend_it() ->
     assert result.left.healthy
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", ["classification", "regression", "two classes", "negative"])
 @pytest.mark.parametrize("parts", [1, 10])
 def test_one_output_for_all_samples_is_not_healthy(kind: str, parts: int) -> None:
@@ -206,7 +206,7 @@ def two_classes() -> tuple[Any, Any]:
     return x, (x[:, :1] > 0).float()
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(12)
 @pytest.mark.parametrize("depth", [1, 4])
 @pytest.mark.parametrize("rate", [1e-4, 0.1])
 @pytest.mark.parametrize(

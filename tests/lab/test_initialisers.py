@@ -164,6 +164,7 @@ def another_scale_is_ahead_at_the_end(found):
     found["conditions"]["std 1"]["held_accuracy"][-1] = 1.0
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -182,6 +183,7 @@ def test_every_part_of_a_claim_is_measured_on_what_it_is_about(name, change, num
     assert not find(name).finding(found)[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scale", ["std 1", "std 0.01"])
 def test_a_scale_that_is_neither_large_nor_small(scale, numbers, monkeypatch):
     numbers("init-scale")

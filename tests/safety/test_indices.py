@@ -79,6 +79,7 @@ def names_it(name: str, bad: int, result: dict) -> bool:
     )
 
 
+@pytest.mark.few(2)
 @named
 def test_an_index_out_of_range_is_named(found, name):
     for bad in rows.bad_indices(name):
