@@ -353,6 +353,9 @@ EXAMPLES = {
         lambda: seen(NextWord(both_ways=True), (TEXT[:, :-1], TEXT[:, 1:]), of_words),
         lambda: seen(NextWord(), (TEXT[:, :-1], TEXT[:, 1:]), of_words),
     ),
+    "counted.class_left_out": Example(
+        lambda: seen(loss_fn=lambda y, t: F.cross_entropy(y, t, ignore_index=2)), lambda: seen(data=(X, LEFT_OUT))
+    ),
     "order.order_unseen": Example(
         lambda: seen(Bag(), (STEPS, (PLACES[:, 0] < PLACES[:, 1]).long())), lambda: seen(Bag(), (WORDS, SUMS))
     ),

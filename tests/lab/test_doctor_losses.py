@@ -197,3 +197,25 @@ def test_a_likelihood_that_grows_with_a_constant_is_told_from_one_of_log_probabi
             assert "log_softmax(-1)" in found.findings[0].cure.code
             assert found.findings[0].tried is not None
             assert found.findings[0].tried.helped
+
+
+@pytest.mark.parametrize("union", [False, True], ids=["dice", "iou"])
+def test_an_overlap_of_scores_lacks_a_sigmoid(union: bool) -> None:
+    x, t = batch(64)
+    wanted = F.one_hot(t, 4).float()
+
+    def overlap(y: Any, t: Any) -> Any:
+        both, all_ = (y * t).sum(), y.sum() + t.sum()
+        return 1 - (both / (all_ - both) if union else 2 * both / all_)
+
+    found = diagnose(net(), (x, wanted), overlap, quick=True)
+    (finding,) = [f for f in found.findings if f.disease == "no-least-loss"]
+    assert "nn.Sigmoid()" in finding.cure.code
+    for model, loss_fn in (
+        (nn.Sequential(net(), nn.Sigmoid()), overlap),
+        (net(), lambda y, t: overlap(y.sigmoid(), t)),
+        (net(), F.binary_cross_entropy_with_logits),
+        (net(), F.mse_loss),
+        (net(), lambda y, t: (y * (1 - 2 * t)).mean()),  # a critic's: it has no least value on purpose, and is not 0
+    ):
+        assert "sigmoid" not in str([f.cause for f in diagnose(model, (x, wanted), loss_fn, quick=True).findings])

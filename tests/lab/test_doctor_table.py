@@ -67,6 +67,7 @@ ELSEWHERE = {
     "one-answer",
     "weights-inverted",
     "smoothed-too-far",
+    "class-left-out",
     "wrong-backward",
     "left-in-evaluation",
     "state-kept",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from data_examples import RARE, SERIES, T, X, changed, coloured, discs, of, tagged, tensor, waves
 from rule_examples import seen, sgd
+from small_nets import batch, net
 
 import kobai
 from kobai import nn
@@ -367,3 +368,53 @@ def test_findings_name_what_they_follow_from() -> None:
     follows = {finding.disease: finding.follows for finding in found.findings}
     assert follows["input-scale"] == "missing-as-number"
     assert "rare-class" in DISEASES["labels-unrelated"].follows
+
+
+def told(model: Any, x: Any, t: Any, loss_fn: Any) -> Any:
+    return next(
+        (f for f in diagnose(model, (x, t), loss_fn, quick=True).findings if f.disease == "class-left-out"), None
+    )
+
+
+def test_a_hinge_that_is_given_0_and_1_has_no_slope_at_the_zeros() -> None:
+    x, t = batch(200)
+    two = (t > 1).float()[:, None]
+
+    def hinge(y: Any, t: Any) -> Any:
+        return F.relu(1 - t * y).mean()
+
+    model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 1))
+    found = told(model, x, two, hinge)
+    assert found.severity == "error"
+    assert "2 * t" in found.cure.code
+    assert told(model, x, 2 * two - 1, hinge) is None
+    assert told(model, x, two, F.binary_cross_entropy_with_logits) is None
+
+
+def test_a_class_of_weight_0_is_left_out_and_a_light_one_is_not() -> None:
+    x, t = batch(200)
+    weight = kobai.tensor([1.0, 1.0, 0.0, 1.0])
+    assert "of 50" in str(told(net(depth=2), x, kobai.arange(200) % 4, nn.CrossEntropyLoss(weight)))
+    weight[2] = 0.01
+    assert told(net(depth=2), x, t, nn.CrossEntropyLoss(weight)) is None
+
+
+@pytest.mark.parametrize("left", ["padding", "unmasked", "a class"])
+def test_positions_that_are_left_out_are_none(left: str) -> None:
+    """Padding at the ends, and words that are not asked for, have a label that is ignored; a class among others is missed."""
+    kobai.manual_seed(0)
+    words, place = kobai.randint(1, 10, (40, 12)), kobai.arange(12)
+    lengths = kobai.randint(4, 13, (40, 1))
+    t = {
+        "padding": kobai.where(place < lengths, words, 0),
+        "unmasked": kobai.where(kobai.rand(40, 12) < 0.15, words, 0),
+        "a class": words % 5,
+    }[left]
+    model = nn.Sequential(nn.Embedding(10, 16), nn.Linear(16, 10))
+
+    def loss_fn(y: Any, t: Any) -> Any:
+        return F.cross_entropy(y.transpose(1, 2), t, ignore_index=0)
+
+    found = told(model, words, t, loss_fn)
+    assert (found is None) == (left != "a class")
+    assert found is None or found.severity == "warning"

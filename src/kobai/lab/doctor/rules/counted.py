@@ -19,6 +19,7 @@ from kobai.lab.doctor.cures_of_losses import (
     weigh_classes,
     weigh_ones,
 )
+from kobai.lab.doctor.cures_of_outputs import set_loss
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.ends import untouched
 from kobai.lab.doctor.rules.losses import slope_of
@@ -37,6 +38,8 @@ CROWDED, SAID, HEARD = 0.9, 0.2, 3.0
 FEW = 5
 FREQUENT, HEAVIER, STEADY = 3.0, 1.5, 0.05
 AIM, MEANT = 0.5, 0.9
+SHAKEN, COUNTED, MASKED = (0.1, 1.0, 10.0), 0.9, 0.5
+"""Sizes of random numbers that are added to outputs; and shares of targets, see the rule of classes that are left out."""
 SURE = tuple(i / 20 for i in range(20) if i / 20 < AIM)
 """Shares of the way from an equal share of probability to certainty."""
 
@@ -73,6 +76,18 @@ WEIGHTS_INVERTED = Disease(
     "the classes, make the rare class count even less than without any.",
     "King and Zeng, Logistic regression in rare events data, 2001; torch.nn.BCEWithLogitsLoss (pos_weight)",
     ("non-finite", "wrong-labels"),
+    fact=True,
+)
+CLASS_LEFT_OUT = Disease(
+    "class-left-out",
+    "a class that the loss does not count",
+    f"of {FEW} targets or more of one class every one has a gradient of exactly 0 at its output, at outputs that know nothing "
+    f"and at {len(SHAKEN)} random ones, and {COUNTED:.0%} of the others have one; where a sample has several targets it is a "
+    f"value of less than {MASKED:.0%} of them that does not fill the ends of samples (that is padding, or a mask)",
+    "∂L/∂y = 0 at all samples of a class: the net is never told of it, and takes them for others. ignore_index names what "
+    "stands for no class; a class weight of 0 leaves one out, and a hinge of 1 − t y has no slope where t is 0 in place of −1.",
+    "torch.nn.CrossEntropyLoss (ignore_index, weight); torch.nn.HingeEmbeddingLoss (targets 1 and −1)",
+    ("non-finite", "wrong-labels", "constant-loss"),
     fact=True,
 )
 AIMS_LOW = Disease(
@@ -276,6 +291,62 @@ def weights_inverted(view: View) -> Finding | None:
         "weights are the wrong way round.",
         cure=own or plain,
     )
+
+
+def class_left_out(view: View) -> Finding | None:
+    """A class at none of whose samples the loss has a gradient, whatever the outputs are."""
+    with undisturbed(), untouched(view.model):
+        seen = counted(view)
+        if seen is None or seen.kind == "numbers":
+            return None
+        t = to_host(seen.target.array)
+        classes = (t != 0).astype(np.int64) if seen.kind == "two" else t.astype(np.int64)
+        flat, pull = classes.reshape(-1), seen.pull.copy()
+        scores = not bool(seen.output.any().item())  # else they are shares, and stay above 0
+        for size in SHAKEN:
+            y = size * ops.randn_like(seen.output) if scores else seen.output * ops.rand_like(seen.output)
+            more = seen.pull_at(y)
+            if more is None:
+                return None
+            pull += more
+        there = (flat >= 0) & (flat < seen.count)
+        counts = np.bincount(flat[there], minlength=seen.count)
+        heard = np.bincount(flat[there], pull[there] > 0, seen.count)
+        silent = [k for k in range(seen.count) if counts[k] >= FEW and heard[k] == 0]
+        if len(silent) != 1:
+            return None
+        (k,), others = silent, int(counts.sum() - counts[silent[0]])
+        if not heard.sum() > COUNTED * others or not others:
+            return None
+        share = counts[k] / counts.sum()
+        if seen.each > 1 and (share > MASKED or _fills(classes.reshape(len(t), -1) == k)):
+            return None
+        plain = seen.kind == "labels" and seen.each == 1
+
+        def ignoring(y: Tensor) -> Any:
+            return F.cross_entropy(*in_rows(y, seen.target, seen.count, seen.last), ignore_index=k)
+
+        with no_grad():
+            cure = set_loss("cross_entropy") if plain and alike(seen.loss, ignoring, seen.output) else None
+    value = f"{k}" if seen.kind == "labels" else f"{float(k):g}"
+    return CLASS_LEFT_OUT.found(
+        Evidence(
+            f"targets of class {value} that the loss has a gradient for, of {counts[k]:,}", 0.0, 1e-9, False,
+            severity="error" if seen.each == 1 else "warning",
+        ),
+        cause=f"Of {counts[k]:,} targets that are {value} ({share:.0%}) none has a gradient, whatever the outputs are: the "
+        "loss leaves this class out, and the net is never told of it. It is the ignore_index, or has a weight of 0, or the "
+        "loss wants targets of 1 and −1.",
+        cure=cure or Cure(
+            "# ignore_index is a label that stands for nothing (−100); class weights are above 0;\n"
+            "# margin and hinge losses take targets of 1 and −1: t = 2 * t − 1"
+        ),
+    )  # fmt: skip
+
+
+def _fills(there: Numbers) -> bool:
+    """Whether a value (N, L) stands nearly always where all is filled with it up to an end."""
+    return bool((there & _to_the_end(there)).sum() > COUNTED * there.sum())
 
 
 def aims_low(view: View) -> Finding | None:

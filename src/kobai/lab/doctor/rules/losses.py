@@ -36,6 +36,8 @@ SURER = (2.0, 5.0, 10.0)
 """Scores that are ever surer of one side."""
 SHIFTS, NEARLY = (10.0, 100.0, -100.0), 1e-2
 """What is added to all outputs, and how even the loss falls by it where it has no least value."""
+BEYOND = 3.0
+"""Outputs over targets of 1, where a loss of shares from 0 to 1 has fallen below 0."""
 MIXED = 0.25
 """Share of the other samples whose gradient changes with one target."""
 
@@ -67,7 +69,9 @@ NO_LEAST_LOSS = Disease(
     f"does, and log Σ exp of a sample's outputs is more than {NORMED:g} from 0; or it is negative for outputs far from the "
     "targets, and lower the farther they are; or it is negative for scores that are sure, falls with their size, and does "
     "not become negative with the same targets scaled to lie from 0 to 1; or it falls in proportion to a number that is added "
-    f"to all outputs ({', '.join(f'{far:g}' for far in SHIFTS)}), and not if log_softmax follows them",
+    f"to all outputs ({', '.join(f'{far:g}' for far in SHIFTS)}), and not if log_softmax follows them; or it is 0 (within "
+    f"{NORMED:g}) for outputs that are the targets, 0 and 1, above 0 nearer to each other, and negative for {BEYOND:g} times "
+    "the targets, and the outputs go beyond 0 and 1",
     "A probability is at most 1, so that its −log is at least 0: −log p of a class has a least value, −p or minus a "
     "score falls on without it. The cross-entropy −t log p − (1 − t) log (1 − p) is bounded only for t from 0 to 1.",
     "Bishop 1995, sections 6.7 and 6.9; Cover and Thomas, Elements of Information Theory, section 2.6",
@@ -234,6 +238,7 @@ def no_least_loss(view: View) -> Finding | None:
             _of_no_logarithms(view, end, y, truth)
             or _of_other_targets(view, end, y)
             or _of_wrong_sign(view, end, y, truth)
+            or _of_no_shares(view, end, y, truth)
         )
 
 
@@ -318,6 +323,25 @@ def _of_wrong_sign(view: View, end: End, y: Tensor, truth: Tensor) -> Finding | 
         cause=f"The loss is {fitting:.3g} for outputs that fit the targets and {farther:.3g} for outputs far from them: it "
         "has the wrong sign, and falls on without limit.",
         cure=turned(view.loss_fn),
+    )
+
+
+def _of_no_shares(view: View, end: End, y: Tensor, truth: Tensor) -> Finding | None:
+    """A loss of shares, such as of an overlap, which is 0 where they are the targets, and lower for outputs beyond 1."""
+    with no_grad():
+        least, most = float(y.min().item()), float(y.max().item())
+        binary = bool(((truth == 0) | (truth == 1)).all().item()) and 0 < float(truth.mean().item()) < 1
+        if not binary or (least >= -NORMED and most <= 1 + NORMED):
+            return None
+        fitting, near, beyond = (_loss(end, at) for at in (truth, 0.2 + 0.6 * truth, BEYOND * truth))
+    if not (abs(fitting) < NORMED < near and beyond < -NORMED):
+        return None
+    return NO_LEAST_LOSS.found(
+        Evidence(f"loss of outputs that are {BEYOND:g} times the targets", beyond, 0.0, False),
+        cause=f"The loss is {fitting:.2g} where the outputs are the targets, 0 and 1, and {beyond:.3g} where they are "
+        f"{BEYOND:g} times as large: it takes shares from 0 to 1, as an overlap (Dice, IoU) does, and falls on beyond them. "
+        f"The outputs are scores, here from {least:.3g} to {most:.3g}: there is no sigmoid.",
+        cure=append_end("nn.Sigmoid()"),
     )
 
 

@@ -56,10 +56,24 @@ class Counted:
         """The loss of these outputs."""
         return self.end.loss_fn(rebuilt(self.end.output, iter([y])), self.target)
 
+    def pull_at(self, y: Tensor) -> Numbers | None:
+        """Size of the gradient at the output of each target, at other outputs; None if there is none, or no number."""
+        slope = slope_of(self.end, y, self.target)
+        if slope is None or not bool(slope.isfinite().all().item()):
+            return None
+        return _sizes(slope, self.kind, self.last)
+
     def weights(self) -> Numbers:
         """Mean pull at the outputs of each class, 0 for those without samples."""
         counts = np.bincount(self.classes, minlength=self.count)
         return np.bincount(self.classes, self.pull, self.count) / np.maximum(counts, 1)
+
+
+def _sizes(slope: Tensor, kind: str, last: bool) -> Numbers:
+    """Of a gradient by the outputs, its size for each target."""
+    size = slope.abs()
+    found: Numbers = to_host((size.sum(-1 if last else 1) if kind == "labels" else size).array).reshape(-1)
+    return found
 
 
 def _shape(y: Tensor, t: Tensor) -> tuple[int, bool] | None:
@@ -141,11 +155,7 @@ def _pulled(end: End, part: Tensor, t: Tensor) -> Counted | None:
     slope = slope_of(end, y, t)
     if slope is None or not bool(slope.isfinite().all().item()):
         return None
-    if kind != "labels":
-        pull = to_host(slope.abs().array).reshape(-1)
-    else:
-        size = slope.abs().sum(-1 if last else 1)
-        pull = to_host(size.array).reshape(-1)
+    pull = _sizes(slope, kind, last)
     there = (labels >= 0) & (labels < classes)
     if len(pull) != len(labels):
         return None
