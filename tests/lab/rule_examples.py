@@ -398,6 +398,7 @@ CURES = {
     "one_by_one": lambda x: (squared, True),
     "targets_within": lambda x: (squared, -1.0, 1.0),
     "logarithms": lambda x: (squared, False),
+    "probabilities": lambda x: (squared,),
     "turned": lambda x: (squared,),
     "shrink": lambda x: ("5.weight", 0.1),
     "set_loss": lambda x: ("l1_loss",),

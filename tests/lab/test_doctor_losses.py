@@ -210,7 +210,7 @@ def test_an_overlap_of_scores_lacks_a_sigmoid(union: bool) -> None:
 
     found = diagnose(net(), (x, wanted), overlap, quick=True)
     (finding,) = [f for f in found.findings if f.disease == "no-least-loss"]
-    assert "nn.Sigmoid()" in finding.cure.code
+    assert "own(y.sigmoid(), t)" in finding.cure.code
     for model, loss_fn in (
         (nn.Sequential(net(), nn.Sigmoid()), overlap),
         (net(), lambda y, t: overlap(y.sigmoid(), t)),
@@ -219,3 +219,21 @@ def test_an_overlap_of_scores_lacks_a_sigmoid(union: bool) -> None:
         (net(), lambda y, t: (y * (1 - 2 * t)).mean()),  # a critic's: it has no least value on purpose, and is not 0
     ):
         assert "sigmoid" not in str([f.cause for f in diagnose(model, (x, wanted), loss_fn, quick=True).findings])
+
+
+def test_a_net_of_functions_alone_is_diagnosed() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Parameter(kobai.randn(20, 16) / 4), nn.Parameter(kobai.randn(16, 4) / 4)
+
+        def forward(self, x: Any) -> Any:
+            return (x @ self.a).tanh() @ self.b
+
+    for model, loss_fn in (
+        (Net(), F.cross_entropy),
+        (Net(), F.nll_loss),
+        (Net(), lambda y, t: F.cross_entropy(y, t) / kobai.zeros(())),
+    ):
+        found = diagnose(model, batch(), loss_fn, kobai.optim.SGD(model.parameters(), lr=0.1), quick=True)
+        assert found.healthy == (loss_fn is F.cross_entropy)

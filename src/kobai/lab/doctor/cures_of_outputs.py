@@ -92,6 +92,17 @@ def targets_within(loss_fn: Callable[[Any, Any], Tensor], low: float, high: floa
 
 
 @cure
+def probabilities(loss_fn: Callable[[Any, Any], Tensor]) -> tuple[str, Action]:
+    """Probabilities for the loss function, of scores."""
+
+    def action(patient: Patient) -> None:
+        inner = patient.loss_fn or loss_fn
+        patient.loss_fn = lambda y, t: inner(y.sigmoid(), t)
+
+    return "own = loss_fn\nloss_fn = lambda y, t: own(y.sigmoid(), t)  # or end the model in nn.Sigmoid()", action
+
+
+@cure
 def logarithms(loss_fn: Callable[[Any, Any], Tensor], shares: bool, dim: int = 1) -> tuple[str, Action]:
     """Log-probabilities for the loss function: of probabilities, ``shares``, or of scores along ``dim``."""
 

@@ -19,6 +19,7 @@ from kobai.lab.doctor.cures_of_outputs import (
     append_end,
     logarithms,
     one_by_one,
+    probabilities,
     replace_end,
     same_shape,
     set_loss,
@@ -259,7 +260,7 @@ def _of_no_logarithms(view: View, end: End, y: Tensor, truth: Tensor) -> Finding
             return None
         shares = bool((y >= 0).all().item()) and float((y.sum(1) - 1).abs().max().item()) < NORMED
         batch = float(y.logsumexp(0).abs().max().item()) < NORMED
-    last = view.reading.layers[-1].name
+    last = view.reading.layers[-1].name if view.reading.layers else ""
     module = view.modules.get(last)
     if batch:
         kind = "log-probabilities over the batch, in place of the classes (dim=0 of a log_softmax)"
@@ -294,7 +295,7 @@ def _of_a_constant(view: View, end: End, y: Tensor) -> Finding | None:
             1 + sure[0]
         ):
             return None
-    last = view.reading.layers[-1].name
+    last = view.reading.layers[-1].name if view.reading.layers else ""
     return NO_LEAST_LOSS.found(
         Evidence(f"fall of the loss where {SHIFTS[1]:g} is added to all outputs", moved[1], NORMED * SHIFTS[1], True),
         cause=f"The loss falls by {gain:.3g} for each 1 that is added to all outputs, which says nothing of the targets, and "
@@ -341,7 +342,7 @@ def _of_no_shares(view: View, end: End, y: Tensor, truth: Tensor) -> Finding | N
         cause=f"The loss is {fitting:.2g} where the outputs are the targets, 0 and 1, and {beyond:.3g} where they are "
         f"{BEYOND:g} times as large: it takes shares from 0 to 1, as an overlap (Dice, IoU) does, and falls on beyond them. "
         f"The outputs are scores, here from {least:.3g} to {most:.3g}: there is no sigmoid.",
-        cure=append_end("nn.Sigmoid()"),
+        cure=probabilities(view.loss_fn),
     )
 
 

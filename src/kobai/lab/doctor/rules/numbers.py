@@ -55,7 +55,7 @@ def non_finite(view: View) -> Finding | None:
         few = culprits(view.ledger.fresh, view.loss_fn, view.inputs, view.target)
         if few is not None:
             return of_few(few, outputs[:1])
-    last = reading.layers[-1]
+    last = reading.layers[-1] if reading.layers else None  # a net may consist of functions alone
     if spoils and (found := _of_all(view, outputs)) is not None:
         return found
     if outputs:
@@ -63,7 +63,7 @@ def non_finite(view: View) -> Finding | None:
         evidence = Evidence("layers whose outputs are not finite", len(outputs), 0, True)
         return NON_FINITE.found(evidence, cause=cause, cure=view.reinitialise(), where=outputs)
     if view.losses and not math.isfinite(view.losses[0]):
-        if last.output.largest > HUGE:
+        if last is not None and last.output.largest > HUGE:
             cause = f"The outputs are as large as {last.output.largest:.1g}, and the loss of them is more than a float32 holds."
             evidence = Evidence("largest output", last.output.largest, HUGE, True)
             return NON_FINITE.found(evidence, cause=cause, cure=view.reinitialise(), where=[last.name])
@@ -93,8 +93,8 @@ def non_finite(view: View) -> Finding | None:
 
 def _of_all(view: View, where: Sequence[str]) -> Finding | None:
     """The operation by which numbers of the whole batch stop being finite, unless the outputs are huge already."""
-    last = view.reading.layers[-1].output
-    if view.ledger is None or (last.finite and last.largest > HUGE):
+    last = view.reading.layers[-1].output if view.reading.layers else None
+    if view.ledger is None or (last is not None and last.finite and last.largest > HUGE):
         return None
     begun = begins(view.ledger.fresh, view.loss_fn, view.inputs, view.target)
     if begun is None:
