@@ -60,6 +60,7 @@ def test_a_situation_has_a_report_a_source_and_a_loss(name):
         assert math.isfinite(first_loss(question.make(3, ill=False)))
 
 
+@pytest.mark.rest
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", QUESTIONS)
 @pytest.mark.filterwarnings("ignore")
@@ -193,6 +194,7 @@ def test_the_page_lists_every_situation_and_healthy_net():
     assert [question.name for question in listed if question.report not in texts[question.half]] == []
 
 
+@pytest.mark.rest
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -208,6 +210,7 @@ def test_a_healthy_net_learns(name):
     assert after < before - 0.1 * abs(before)
 
 
+@pytest.mark.rest
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", QUESTIONS)
