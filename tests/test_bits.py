@@ -38,6 +38,7 @@ def here():
     return bits.in_process()
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("which", bits.OTHERS)
 def test_only_what_is_known_has_other_bits_on_other_processors(request, which):
     differs = bits.differences(which, here())

@@ -21,6 +21,7 @@ from step_places import NUMBERS, PLACES
 SEQUENCES = 10
 
 
+@pytest.mark.rest
 @pytest.mark.thorough  # they compile many kernels; and CI runs thousands of others
 def test_captured_sequences_do_what_eager_ones_do():
     found = capture_fuzz.many(range(SEQUENCES), most=1)

@@ -55,6 +55,7 @@ def test_info_shows_engines_and_threads_and_warns(capsys, monkeypatch):
 # --- warmup -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rest
 @pytest.mark.thorough
 def test_warmup_compiles_once_and_says_what(capsys, monkeypatch, tmp_path):
     pytest.importorskip("numba")

@@ -253,6 +253,7 @@ SAMPLE = {
 """Draws of scripts/doctor_trial.py that training has shown to be what they are, the first ones of seed 0."""
 
 
+@pytest.mark.rest
 @pytest.mark.thorough
 def test_a_sample_of_the_trial() -> None:
     records = [doctor_trial.examined(kind, f"0/{i}") for kind, indices in SAMPLE.items() for i in indices]
