@@ -28,11 +28,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 def configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "few(k, **parameters): one case in k, of those with these parameters, is quick")
-    config.addinivalue_line("markers", "rest: a case that few() has made thorough")
+    config.addinivalue_line(
+        "markers", "rest: thorough, and left to one day in a few: by few(), or by hand where a test takes minutes"
+    )
     if config.option.shard == "today":  # said to xdist's workers as it is now: midnight may come
         config.option.shard = f"{datetime.date.today().timetuple().tm_yday % SHARDS}/{SHARDS}"
-    if config.option.shard:
-        part(config.option.shard)
     config.pluginmanager.register(Shares(config))
 
 

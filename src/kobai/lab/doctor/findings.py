@@ -336,9 +336,8 @@ class Diagnosis:
             title = Text.assemble((finding.severity, f"bold {colour}"), "  ", (finding.title, "bold"))
             console.print(Panel(Group(*parts), title=title, title_align="left", border_style=colour))
         if self.examined:
-            sick = any(
-                finding.severity == "error" for finding in self.findings
-            )  # the list is an answer where there is no other
+            # The list is an answer where there is no other, and hides one that there is.
+            sick = any(finding.severity == "error" for finding in self.findings)
             listed = f"{len(self.examined)} points (--json lists them)" if sick else "; ".join(self.examined)
             console.print(Text(f"examined and found right: {listed}", style="dim"))
         for note in self.notes:

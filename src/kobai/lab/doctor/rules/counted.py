@@ -328,13 +328,12 @@ def class_left_out(view: View) -> Finding | None:
 
         with no_grad():
             cure = set_loss("cross_entropy") if plain and alike(seen.loss, ignoring, seen.output) else None
-    value = f"{k}" if seen.kind == "labels" else f"{float(k):g}"
     return CLASS_LEFT_OUT.found(
         Evidence(
-            f"targets of class {value} that the loss has a gradient for, of {counts[k]:,}", 0.0, 1e-9, False,
+            f"targets of class {k} that the loss has a gradient for, of {counts[k]:,}", 0.0, 1e-9, False,
             severity="error" if seen.each == 1 else "warning",
         ),
-        cause=f"Of {counts[k]:,} targets that are {value} ({share:.0%}) none has a gradient, whatever the outputs are: the "
+        cause=f"Of {counts[k]:,} targets that are {k} ({share:.0%}) none has a gradient, whatever the outputs are: the "
         "loss leaves this class out, and the net is never told of it. It is the ignore_index, or has a weight of 0, or the "
         "loss wants targets of 1 and −1.",
         cure=cure or Cure(
