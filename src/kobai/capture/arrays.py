@@ -18,14 +18,12 @@ telling the recorder, and the program would be incomplete.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from kobai.capture.memory import Block
-from kobai.core.stand_in import NUMBERS, StandIn
+from kobai.core.stand_in import Noted, reads
 from kobai.errors import CaptureError
 from kobai.formula import elementary
 from kobai.xp import recorder
@@ -41,57 +39,37 @@ def active() -> Any:
     return at_work
 
 
-def _reads(of: Callable[..., Any], what: str) -> Any:
-    """A method that lets Python read ``of(array)``: an error, or the end of this recording."""
-    return lambda self, *args, **kwargs: of(active().host_read(what, self.raw), *args, **kwargs)
-
-
-class Recorded(StandIn):
+class Recorded(Noted):
     """A host array of a step that is being recorded: an ndarray's methods, but no way to read its values."""
 
     __slots__ = ("__weakref__", "block", "raw")
-    __array_priority__ = 100
+    what = "a recorded array"
+    methods: ClassVar[dict[str, Any]] = {
+        name: getattr(np.ndarray, name) for name in "view transpose swapaxes squeeze sort partition".split()
+    }
+    _noting = staticmethod(active)
 
     def __init__(self, raw: np.ndarray[Any, Any], block: Block | None) -> None:
         self.raw = raw
         self.block = block  # None: memory from outside the step
 
-    base = property(lambda self: self.raw)
     T = property(lambda self: Recorded(self.raw.T, self.block))
+    __repr__ = reads(repr, "repr()")
 
-    item = _reads(np.ndarray.item, "item()")
-    tolist = _reads(np.ndarray.tolist, "tolist()")
-    __bool__ = _reads(bool, "bool(), as in an if,")
-    __float__ = _reads(float, "float()")
-    __int__ = _reads(int, "int()")
-    __index__ = _reads(int, "use as an index")
-    __repr__ = _reads(repr, "repr()")
-    __array__ = _reads(np.array, "conversion to a numpy.ndarray")
+    def _values(self, what: str) -> Any:
+        return active().host_read(what, self.raw)
 
-    def _takes(self, other: Any) -> bool:
-        return isinstance(other, (Recorded, np.ndarray, *NUMBERS))
+    def _cast(self, dtype: Any, order: str) -> Any:
+        return active().copied(self.raw.astype(dtype, order=order), self)
 
     def _call(self, name: str, *operands: Any, in_place: bool = False) -> Any:
         return active().call(getattr(np, name), operands, {"out": self} if in_place else {})
 
-    def __len__(self) -> int:
-        return len(self.raw)
-
-    def __getitem__(self, index: Any) -> Any:
-        return active().call(operator.getitem, (self, index), {})
-
     def __setitem__(self, index: Any, value: Any) -> None:
         active().assign(self, index, value)
 
-    def astype(
-        self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
-    ) -> Any:
-        if not copy and self.raw.dtype == dtype:
-            return self
-        return active().copied(self.raw.astype(dtype, order=order), self)  # type: ignore[call-overload]
-
     def copy(self, order: str = "C") -> Any:
-        return active().copied(self.raw.copy(order), self)  # type: ignore[arg-type]
+        return active().copied(self.raw.copy(order), self)
 
     def flatten(self, order: str = "C") -> Any:
         return self.copy().reshape(-1) if order == "C" else active().call(np.ndarray.flatten, (self, order), {})
@@ -104,22 +82,6 @@ class Recorded(StandIn):
         copy = active().copied(self.raw.copy(order), self)  # in that order; a view of it has the new shape
         return Recorded(copy.raw.reshape(made.shape, order=order), copy.block)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"a recorded array has no {name!r}")
-        # The function of that name, if there is one: it takes ``out``.
-        function = getattr(np, name, None)
-        function = _METHODS.get(name) or (function if callable(function) else getattr(np.ndarray, name))
-        return lambda *args, **kwargs: active().call(function, (self, *args), kwargs)
-
-
-_METHODS: dict[str, Any] = {
-    name: getattr(np.ndarray, name) for name in "view transpose swapaxes squeeze sort partition".split()
-}
-
-
-for _name in "shape strides dtype ndim size itemsize nbytes flags".split():
-    setattr(Recorded, _name, property(operator.attrgetter(f"raw.{_name}")))
 
 # --- the namespace ----------------------------------------------------------------------------------------------------
 

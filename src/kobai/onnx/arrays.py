@@ -12,14 +12,12 @@ An array that no input leads to is known now: NumPy's functions compute it, and 
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kobai.core.stand_in import NUMBERS, StandIn
+from kobai.core.stand_in import Noted
 from kobai.onnx.errors import OnnxExporterError
 from kobai.xp import recorder
 
@@ -57,67 +55,33 @@ def active() -> Any:
     return at_work
 
 
-def _reads(of: Callable[..., Any], what: str) -> Any:
-    return lambda self, *args, **options: of(active().known(what, self), *args, **options)
-
-
-class Traced(StandIn):
+class Traced(Noted):
     """An array of a model that is being exported: an ndarray's methods, each of which is noted or refused."""
 
     __slots__ = ("__weakref__", "raw", "value")
-    __array_priority__ = 100
+    what = "an array of a model that is exported"
+    _noting = staticmethod(active)
 
     def __init__(self, raw: Any, value: Value) -> None:
         self.raw, self.value = raw, value
 
-    base = property(lambda self: self.raw)
+    def _values(self, what: str) -> Any:
+        return active().known(what, self)
 
-    item = _reads(np.ndarray.item, "item()")
-    tolist = _reads(np.ndarray.tolist, "tolist()")
-    __bool__ = _reads(bool, "bool(), as in an if,")
-    __float__ = _reads(float, "float()")
-    __int__ = _reads(int, "int()")
-    __index__ = _reads(int, "use as an index")
-    __array__ = _reads(np.array, "conversion to a numpy.ndarray")
-
-    def _takes(self, other: Any) -> bool:
-        return isinstance(other, (Traced, np.ndarray, *NUMBERS))
+    def _cast(self, dtype: Any, order: str) -> Any:
+        return active().call(np.ndarray.astype, (self, dtype), {})
 
     def _call(self, name: str, *operands: Any, in_place: bool = False) -> Any:
         return active().call(getattr(np, name), operands, {})  # a graph has values only: ``a += b`` is a new one
 
-    def __len__(self) -> int:
-        return len(self.raw)
-
-    def __getitem__(self, index: Any) -> Any:
-        return active().call(operator.getitem, (self, index), {})
-
     def __setitem__(self, index: Any, value: Any) -> None:
         active().write(self, index, value)
-
-    def astype(
-        self, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
-    ) -> Any:
-        if not copy and self.raw.dtype == dtype:
-            return self
-        return active().call(np.ndarray.astype, (self, np.dtype(dtype)), {})
 
     def copy(self, order: str = "C") -> Any:
         return active().call(np.copy, (self,), {})
 
     def reshape(self, *shape: Any, **options: Any) -> Any:
         return active().call(np.reshape, (self, self.raw.reshape(*shape).shape), {})
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or not hasattr(np.ndarray, name):
-            raise AttributeError(f"an array of a model that is exported has no {name!r}")
-        function = getattr(np, name, None)
-        function = function if callable(function) else getattr(np.ndarray, name)
-        return lambda *args, **options: active().call(function, (self, *args), options)
-
-
-for _name in "shape strides dtype ndim size itemsize nbytes flags".split():
-    setattr(Traced, _name, property(operator.attrgetter(f"raw.{_name}")))
 
 
 class _Function:
