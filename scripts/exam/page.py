@@ -111,13 +111,14 @@ and, with `--write`, writes this page.
 fresh samples is lower by more than 2 % after training with it, and *harms* where it is higher by more than 5 %. Of the
 healthy nets those with an error, and those with warnings only, are counted.
 
-The situations are in four parts. A hash of its name puts each of the older ones into the *tuning* or the *held* half.
+The situations are in five parts. A hash of its name puts each of the older ones into the *tuning* or the *held* half.
 Thresholds are set by the tuning half; the authors of the examinations have looked at some situations of the held half
 too, so its figure is an upper bound of what a situation would show that the doctor never met. The *fresh* half was
 collected afterwards by somebody who knew neither the doctor's rules nor its wording, and was complete before it was put
 to the doctor. It is frozen: no threshold is set by it, and what the doctor said of it the first time stays as it was, on
 [a page of its own](exam_fresh.md). The *second fresh* half came about in the same way, after the doctor had been mended by
-what the first one brought to light, and has [its page](exam_second_fresh.md) too.
+what the first one brought to light, and has [its page](exam_second_fresh.md) too. So did the *third fresh* half after it,
+most of which is about convolutional, recurrent, graph and generative nets ([its page](exam_third_fresh.md)).
 
 ## Figures
 
@@ -172,5 +173,22 @@ which also says how answers are marked.
 {summary}
 """
 
-FIRST_TEXTS = {"fresh": FRESH_TEXT, "second-fresh": SECOND_FRESH_TEXT}
+THIRD_FRESH_TEXT = """\
+# The doctor's exam: a third half that it had never met
+
+{ill} situations from public reports and {well} healthy nets, collected by somebody who knew neither the rules of the
+doctor nor their wording, complete and committed before the doctor was asked about any of them: `scripts/exam/fresh3/`.
+Most are no stacks of dense layers but convolutional, recurrent, attention and graph nets, autoencoders, discriminators,
+policies and embeddings, and many faults are of a kind that no earlier part has. Each ill net was trained beside its twin
+before that, without the doctor, and does worse. Which findings are right was written down with each situation, by their
+names where the fault has one, and by what a message has to speak of. This is what the doctor said the first time, at
+{commit}, with seed {seed}. Nothing is set by this half, and this page is not written anew when the doctor changes: what it
+says of the same situations today stands in [the exam](exam.md), which also says how answers are marked.
+
+## Figures
+
+{summary}
+"""
+
+FIRST_TEXTS = {"fresh": FRESH_TEXT, "second-fresh": SECOND_FRESH_TEXT, "third-fresh": THIRD_FRESH_TEXT}
 """How the page of each fresh half begins."""

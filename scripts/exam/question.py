@@ -111,7 +111,7 @@ OF_SIGNALS = (
 WITHOUT_A_CAUSE = ("no-better-than-guessing", "cannot-fit")
 """Diseases by which the doctor says that the net learns nothing, or cannot, and that he does not know why."""
 
-FRESH_HALVES = {"fresh": "fresh", "fresh2": "second-fresh"}
+FRESH_HALVES = {"fresh": "fresh", "fresh2": "second-fresh", "fresh3": "third-fresh"}
 """Packages of situations that were collected without a look at the doctor, and what each half is called."""
 
 HALVES = ("tuning", "held", *FRESH_HALVES.values())

@@ -19,7 +19,7 @@ KINDS = (
 """In the order of the tables."""
 
 _MODULES = """
-    who losses samples optimisers capacity statistics faults_of_data epochs unusual unusual_losses fresh fresh2
+    who losses samples optimisers capacity statistics faults_of_data epochs unusual unusual_losses fresh fresh2 fresh3
 """
 for _module in _MODULES.split():
     import_module(f"exam.{_module}")
