@@ -241,6 +241,7 @@ Why does a network train, or not? The lab measures it, names it, and cures it.
 | [The doctor's exam](exam.md) | what he says of situations from public reports, and what other tools say |
 | [What he had never met](exam_fresh.md) | the same of situations that were collected by somebody who did not know him |
 | [And once more](exam_second_fresh.md) | a second such collection, after more work on the doctor |
+| [A third time](exam_third_fresh.md) | a third one, most of it convolutional, recurrent, graph and generative nets |
 | [`kobai compare`](compare.md) | any product of conditions, side by side, from equal seeds |
 | [`kobai tune`](tune.md) | search of hyper-parameters, on the validation split only |
 | [`kobai report`](report.md) | the story of a run in one HTML file |
