@@ -10,7 +10,9 @@ import pytest
 import kobai
 import messy_tables
 from cli_commands import kobai_command
+from kobai.lab import tune
 from kobai.train import job
+from kobai.train.settings import SettingsError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(determines the target|rows are in the training rows|few training rows)"
@@ -158,4 +160,9 @@ def test_a_regression_is_tuned_by_its_loss(capsys, sensor):
     assert (code, "by validation loss" in out, "test R²" in out) == (0, True, True), err
     assert "R²" in Path("study/report.html").read_text()
     code, _, err = kobai_command(capsys, "tune", *sensor, *how, "--by", "accuracy")
-    assert (code, "has no accuracy; by loss" in err) == (2, True)
+    assert (code, "which has no accuracy; score by the loss" in err) == (2, True)
+    with pytest.raises(SettingsError, match="has no accuracy; score by the loss"):
+        tune({"lr": "1e-3..1e-2:log"}, by="accuracy", data=sensor[1], target=sensor[3])
+    assert (
+        tune({"lr": "1e-3..1e-2:log"}, trials=1, jobs=1, epochs=1, data=sensor[1], target=sensor[3]).plan.by == "loss"
+    )

@@ -13,14 +13,13 @@ import typer
 from kobai.cli import options
 from kobai.cli.boards import TuneBoard
 from kobai.cli.common import has, new_folder, out, results, say, say_whole, show, silent
-from kobai.data.tables.table import is_table
 from kobai.errors import DataError, install
 from kobai.lab.reports.axes import whole_percent
 from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.database import hidden
 from kobai.lab.sweep.needs_optuna import require
 from kobai.lab.sweep.tune import TRIALS, perform, read_plan, wanted_in_all
-from kobai.lab.sweep.tune_plan import METHODS, TunePlan, plan
+from kobai.lab.sweep.tune_plan import METHODS, TunePlan, plan, scored_by
 from kobai.lab.sweep.tune_result import CHOSEN, Search
 from kobai.lab.sweep.values import Range, pairs, spelt
 from kobai.lab.training import from_settings
@@ -64,7 +63,10 @@ def tune(
             help="End trials that fall behind (asynchronous successive halving); default: but for a grid.",
         ),
     ] = None,
-    by: Annotated[str, _option(help="Score on the validation split: accuracy or loss.")] = "accuracy",
+    by: Annotated[
+        str | None,
+        _option(help="Score on the validation split: accuracy or loss; default: accuracy, of a regression loss."),
+    ] = None,
     jobs: Annotated[
         int | None, _option(help="Trials at once, each with one thread; default: one for each processor. One on a GPU.")
     ] = None,
@@ -97,8 +99,8 @@ def tune(
     from_settings.check_jobs(jobs)
     if resume is None:
         settings = RunSettings(**asked.values)
-        by = _by(settings.check(), by, asked.has("by"))
-        made = plan(settings, pairs("space", space or []), method, prune, by, given=asked.given)
+        found = scored_by(settings.check(), by)
+        made = plan(settings, pairs("space", space or []), method, prune, found, given=asked.given)
         wanted, folder = wanted_in_all(made, trials), _new(folder, storage)
     else:
         made, wanted, folder = _begun(asked, resume, trials, storage)
@@ -137,19 +139,6 @@ def _search(
         say_whole(found.command())
     else:
         say("the test split has not been looked at; --test does, once")
-
-
-def _by(settings: RunSettings, by: str, given: bool) -> str:
-    """What to score by: a regression has no accuracy."""
-    if (
-        by == "accuracy"
-        and is_table(settings.data)
-        and from_settings.parts(settings).train.tensors[1].is_floating_point()
-    ):
-        if given:
-            raise SettingsError("by", "the target is a number, which has no accuracy; by loss")
-        return "loss"
-    return by
 
 
 def _new(folder: Path | None, storage: str | None) -> Path:

@@ -11,7 +11,7 @@ from kobai.cpu.threads import processors
 from kobai.errors import DataError
 from kobai.lab.sweep import tune_study
 from kobai.lab.sweep.needs_optuna import require
-from kobai.lab.sweep.tune_plan import TunePlan, plan
+from kobai.lab.sweep.tune_plan import TunePlan, plan, scored_by
 from kobai.lab.sweep.tune_result import Search
 from kobai.lab.sweep.values import with_own_models
 from kobai.lab.sweep.watching import watching
@@ -32,7 +32,7 @@ def tune(
     method: str = "tpe",
     trials: int | None = None,
     prune: bool | None = None,
-    by: str = "accuracy",
+    by: str | None = None,
     jobs: int | None = None,
     out: str | Path | None = None,
     storage: str | None = None,
@@ -49,7 +49,8 @@ def tune(
         trials: how many in all, those in ``out`` included; by default as many as were asked for when that was begun, or else
             30, or the whole grid.
         prune: end trials that fall behind, by asynchronous successive halving (arXiv:1810.05934); by default all but a grid.
-        by: ``"accuracy"`` or ``"loss"`` of the validation split at the end of training.
+        by: ``"accuracy"`` or ``"loss"`` of the validation split at the end of training; by default the accuracy, of a
+            regression the loss.
         jobs: processes; by default as many as there are processors, on a GPU one.
         out: a folder for the study, its figures and ``report.html``, see :func:`kobai.lab.report`. Several processes or
             machines may work on one, and an interrupted search goes on there.
@@ -62,7 +63,7 @@ def tune(
     (and, with ``"tpe"``, on the trials before it).
 
     Raises:
-        SettingsError: a setting that does not exist or has a wrong value. DataError: ``out`` holds something else.
+        SettingsError: a setting that does not exist or has a wrong value; the accuracy of a regression. DataError: ``out`` holds something else.
         ImportError: Optuna is not installed.
 
     >>> found = tune({"lr": "1e-4..1e-1:log"}, method="random", trials=4, hidden=(16,), epochs=2, jobs=1)
@@ -70,7 +71,7 @@ def tune(
     (4, True)
     """
     base = from_settings.settings_of("tune", settings)
-    made = plan(base, with_own_models(space), method, prune, by, given=settings)
+    made = plan(base, with_own_models(space), method, prune, scored_by(base, by), given=settings)
     return perform(made, trials=trials, jobs=jobs, out=out, storage=storage, watch=watch)
 
 

@@ -9,6 +9,7 @@ from itertools import combinations, product
 from random import Random
 from typing import Any
 
+from kobai.data.tables.table import is_table
 from kobai.errors import nearest
 from kobai.lab.plain import plain
 from kobai.lab.reports.axes import Axis, between, named
@@ -16,7 +17,7 @@ from kobai.lab.sweep.values import Range, Space, space as space_of, spelt, spelt
 from kobai.lab.training import from_settings
 from kobai.train.settings import RunSettings, SettingsError
 
-__all__ = ["TunePlan", "Trial", "plan", "ranked"]
+__all__ = ["TunePlan", "Trial", "plan", "ranked", "scored_by"]
 
 METHODS = {"tpe": "Bayesian (TPE)", "random": "random", "grid": "grid"}
 SCORES = {"accuracy": "validation accuracy", "loss": "validation loss"}
@@ -156,6 +157,16 @@ def ranked(plan: TunePlan, trials: Iterable[Trial]) -> list[Trial]:
         return trial.diverged, value, math.inf if trial.loss is None else trial.loss, trial.number
 
     return sorted((trial for trial in trials if trial.state == "complete"), key=order)
+
+
+def scored_by(base: RunSettings, by: str | None) -> str:
+    """What trials are scored by where ``by`` leaves it open; SettingsError for the accuracy of a regression, which has none."""
+    if by not in (None, "accuracy") or not is_table(base.data):
+        return by or "accuracy"
+    regression = from_settings.parts(base).train.tensors[1].is_floating_point()
+    if regression and by is not None:
+        raise SettingsError("by", f"the target of {base.data} is a number, which has no accuracy; score by the loss")
+    return "loss" if regression else "accuracy"
 
 
 def plan(
