@@ -63,7 +63,8 @@ def tune(
     (and, with ``"tpe"``, on the trials before it).
 
     Raises:
-        SettingsError: a setting that does not exist or has a wrong value; the accuracy of a regression. DataError: ``out`` holds something else.
+        SettingsError: a setting that does not exist or has a wrong value; the accuracy of a regression. DataError: ``out``
+            holds something else.
         ImportError: Optuna is not installed.
 
     >>> found = tune({"lr": "1e-4..1e-1:log"}, method="random", trials=4, hidden=(16,), epochs=2, jobs=1)
