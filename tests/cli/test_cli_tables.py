@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import warnings
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,18 @@ def test_a_regression_is_tuned_by_its_loss(capsys, sensor):
     assert (
         tune({"lr": "1e-3..1e-2:log"}, trials=1, jobs=1, epochs=1, data=sensor[1], target=sensor[3]).plan.by == "loss"
     )
+
+
+def test_a_doubt_is_told_by_training_alone(capsys):
+    rows = "".join(f"{i % 7},{i * 0.1:.1f},{i * 0.2:.1f}\n" for i in range(60))
+    Path("leak.csv").write_text("a,b,y\n" + rows)
+    doubt = "column 'b' determines the target 'y'"
+    for command in (
+        ["train", "--data", "leak.csv", "--task", "regression", *QUICK, "--out", "run"],
+        ["evaluate", "run"],
+    ):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            code, _, err = kobai_command(capsys, *command)
+        assert code == 0
+        assert (doubt in err + "".join(str(one.message) for one in told)) == (command[0] == "train")

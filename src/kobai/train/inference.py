@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from kobai.core.tensor import Tensor
 from kobai.core.untrusted import real
 from kobai.data import NAMES, DataSplits
 from kobai.data.images import is_picture, names_images, pictures
+from kobai.data.tables.doubts import Doubt
 from kobai.data.tables.table import is_table
 from kobai.errors import DataError, nearest
 from kobai.nn import functional as F
@@ -164,11 +166,18 @@ def seen(restored: Restored, asked: Questions, data_dir: str | None = None) -> i
     """How many of the samples, compared bit by bit, the model was trained on; None if its data cannot be read."""
     own = restored.settings if data_dir is None else replace(restored.settings, data_dir=data_dir)
     try:
-        trained = load_data(replace(own, download=False)).train.tensors[0]
+        trained = load_known(replace(own, download=False)).train.tensors[0]
     except (DataError, ImportError, OSError):
         return None
     known = set(_rows(trained))
     return sum(row in known for row in _rows(asked.inputs))
+
+
+def load_known(settings: RunSettings) -> DataSplits:
+    """The data that a model was trained on, without the doubts that training has told."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Doubt)
+        return load_data(settings)
 
 
 def _rows(inputs: Tensor) -> list[bytes]:
@@ -178,7 +187,7 @@ def _rows(inputs: Tensor) -> list[bytes]:
 
 def _of_own(restored: Restored, own: RunSettings, split: str) -> Questions:
     """A split of what the model was trained on; with a note if the data have changed since."""
-    splits = load_data(own)
+    splits = load_known(own)
     asked = of_split(splits, split)
     changed = restored.checksums != tuple(checksum(part) for part in (splits.train, splits.validation, splits.test))
     note = f"{own.data}: has changed since the model was trained on it, so that this split may hold samples it has seen"

@@ -28,6 +28,10 @@ EXACTLY = 0.9999
 """The correlation of a number with the target from which on it is the target, in other units."""
 
 
+class Doubt(UserWarning):
+    """What is doubtful about a table; told to who trains on it, and not again to who uses what was trained."""
+
+
 def doubts(table: Columns, target: Target, parts: tuple[Host, Host, Host], prepared: Preparation) -> list[str]:
     """Warnings about the rows and the columns that are used."""
     found = [*_classes(target, parts[0])]

@@ -11,7 +11,7 @@ import numpy as np
 
 from kobai.core.tensor import Tensor
 from kobai.data.splits import DataSplits, Host, Scaling
-from kobai.data.tables.doubts import doubts
+from kobai.data.tables.doubts import Doubt, doubts
 from kobai.data.tables.naming import column_of
 from kobai.data.tables.parting import part
 from kobai.data.tables.preparation import fit
@@ -115,7 +115,7 @@ def table(
     notes += [f"{name}: left out, {why}" for name, why in _brief(preparation.left_out)]
     inputs = preparation.apply({name: values[wanted.rows] for name, values in whole.values.items()})
     for doubt in doubts(whole, wanted, parts, preparation):
-        warnings.warn(f"{whole.name}: {doubt}", stacklevel=users_line())
+        warnings.warn(f"{whole.name}: {doubt}", Doubt, stacklevel=users_line())
     targets = wanted.values if wanted.classes else ((wanted.values - preparation.shift) / preparation.scale)[:, None]
     targets = targets.astype(np.int64 if wanted.classes else np.float32)
     train, held, tested = (TensorDataset(_tensor(inputs[rows]), _tensor(targets[rows])) for rows in parts)

@@ -19,7 +19,7 @@ from kobai.lab.reports.axes import rounded
 from kobai.lab.reports.markup import Markup, data_uri, facts, png, table, tag
 from kobai.lab.reports.page import figure, how, more
 from kobai.train import inference, scores
-from kobai.train.job import Restored, load_data
+from kobai.train.job import Restored
 from kobai.xp import to_host
 
 BATCH = 256
@@ -49,7 +49,7 @@ def ask(restored: Restored, data_dir: str | None, say: Callable[[str], None]) ->
     """Read the run's data and evaluate its model: on the validation split sample by sample, on the test split once."""
     settings = restored.settings if data_dir is None else replace(restored.settings, data_dir=data_dir)
     try:
-        splits = load_data(replace(settings, download=False))
+        splits = inference.load_known(replace(settings, download=False))
         if (splits.input_shape, splits.classes) != (restored.input_shape, restored.classes):
             raise DataError(f"{settings.data}: the data are not those that the model was trained on")
     except (DataError, ImportError, OSError) as error:
