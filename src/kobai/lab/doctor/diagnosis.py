@@ -86,7 +86,7 @@ def diagnosed(case: Case, trials: Trials | None, cures: bool = True) -> Diagnosi
     with undisturbed():
         view = observe(case, trials)
         findings, right = examine(view)
-        if trials is not None and cures:
+        if trials is None or cures:
             findings = tried(findings, view)
     notes: tuple[str, ...] = (
         () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)

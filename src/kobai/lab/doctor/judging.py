@@ -76,13 +76,9 @@ def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
     that learns well without a cure, and a note in one that learns nearly all there is, though a cure may be faster.
     """
     if view.trials is None:
-        return tuple(findings)
-    trials, found = view.trials, list(findings)
+        return tuple(doubted(findings, view))
+    trials, found = view.trials, list(doubted(findings, view))
     least = "note" if guessing(view) is None else "warning" if view.optimizer is not None else "error"
-    end, chance = trials.course().end, view.chance
-    well = "error" if chance is None or end > LEARNT * chance else "warning" if end > LEARNT_ALL * chance else "note"
-    found = [_milder(finding, well) if DISEASES[finding.disease].looks else finding for finding in found]
-    found = list(ordered(replace(finding, follows=None) for finding in found))
     vain: list[Finding] = []
     for _ in range(CURES_TRIED):
         root = next((f for f in found if f.follows is None and f.cure.applicable and f.tried is None), None)
@@ -105,6 +101,18 @@ def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
                     found = _with(found, root, what, least)
                 break
     return tuple(sorted(found, key=_place))
+
+
+def doubted(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
+    """Findings, of which those that only look ill are warnings where a copy learns well, and notes where it learns nearly all
+    there is; without trials, which hold samples out, they stay warnings."""
+    found = tuple(findings)
+    if not any(DISEASES[finding.disease].looks and finding.severity != "note" for finding in found):
+        return found
+    all_there_is = view.trials is not None and view.left <= LEARNT_ALL
+    well = "note" if all_there_is else "warning" if view.left <= LEARNT else "error"
+    milder = [_milder(finding, well) if DISEASES[finding.disease].looks else finding for finding in found]
+    return ordered(replace(finding, follows=None) for finding in milder)
 
 
 def _milder(finding: Finding, severity: str) -> Finding:

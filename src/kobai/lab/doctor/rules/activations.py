@@ -46,7 +46,7 @@ COLLAPSED_ACTIVATIONS = Disease(
     "collapsed",
     "collapsed activations",
     f"what differs from sample to sample shrinks below {COLLAPSED:g} (warning: {COLLAPSED_SOME:g}) of what the inputs "
-    f"had, and by more than {COLLAPSE_FACTOR:g} per layer",
+    f"had, and by more than {COLLAPSE_FACTOR:g} per layer, and no later layer has a signal",
     "The last layers see almost the same for every sample: the loss stays at chance, and the gradient of every weight, "
     "a product with its input's variation, is as small.",
     "Glorot and Bengio 2010, section 4.2; He et al. 2015, section 2.2",
@@ -137,11 +137,17 @@ def _scores(view: View) -> Finding | None:
 
 
 def collapsed(view: View) -> Finding | None:
-    """What is left of the signal, sᵢ / s₀, in all and per layer, (sᵢ / s₀)^(1/i), at the stage with the least."""
+    """What is left of the signal, sᵢ / s₀, in all and per layer, (sᵢ / s₀)^(1/i), at the stage with the least.
+
+    A stage is left out if a later one, or the last layer, has a signal again: it stands on a branch, such as a gate that begins
+    at 0, and the signal goes around it.
+    """
     if not view.passed:
         return None
-    left, factor, least = min(view.passed, key=lambda stage: stage[:2])
-    if not (left < COLLAPSED_SOME and factor < COLLAPSE_FACTOR):
+    ratios = [ratio for ratio, _, _ in view.passed]
+    low = [i for i, ratio in enumerate(ratios) if not max([*ratios[i:], view.said]) > COLLAPSED_SOME]
+    left, factor, least = min((view.passed[i] for i in low), key=lambda stage: stage[:2], default=view.passed[0])
+    if not (low and left < COLLAPSED_SOME and factor < COLLAPSE_FACTOR):
         return None
     light = min(view.gain(i) for i in range(len(view.hidden)))
     passes = f"passes on only {factor:.2g} of what differs between samples"

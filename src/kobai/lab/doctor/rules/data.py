@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from kobai.core.grad_mode import no_grad
+from kobai import ops
+from kobai.autograd import grad
+from kobai.core.grad_mode import enable_grad, no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure, standardise_inputs
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
@@ -37,7 +39,7 @@ CONSTANT = 1e-5
 INPUT_LARGE, INPUT_SMALL, FEATURES_APART, OFFSET = 10.0, 1e-2, 100.0, 10.0
 MADE_UP = 0.1
 """A normalised first stage with this much signal has made up for the scale of the inputs."""
-TARGET_LARGE, TARGET_REACHED = 10.0, 0.1
+TARGET_LARGE, TARGET_REACHED, STEEPER = 10.0, 0.1, 1.5
 MANY, MOSTLY, RARE, RARE_SURE = 50, 0.9, 0.1, -3.0
 BATCHES = 6
 IN_ORDER = -5.0
@@ -318,7 +320,8 @@ def input_scale(view: View) -> Finding | None:
 
 
 def target_scale(view: View) -> Finding | None:
-    """Targets of a regression that are far larger than what the net puts out."""
+    """Targets of a regression that are far larger than what the net puts out: the root of their mean square, or their median
+    where the loss has the same slope however far they are, and a few that lie far off do not matter."""
     t, layers = view.target, view.reading.layers
     if not isinstance(t, Tensor) or not t.is_floating_point() or not t.numel() or not layers:
         return None
@@ -326,11 +329,15 @@ def target_scale(view: View) -> Finding | None:
     if output.size != t.numel():
         return None
     with no_grad():
-        size = math.sqrt(float((t.detach().double() ** 2).mean().item()))
+        size, what = math.sqrt(float((t.detach().double() ** 2).mean().item())), "root mean square"
     if not size > TARGET_LARGE or output.rms > TARGET_REACHED * size:
         return None
+    if _slope_of(view, 2 * t) < STEEPER * _slope_of(view, t):
+        size, what = float(t.detach().abs().median().item()), "median size"
+        if not size > TARGET_LARGE or output.rms > TARGET_REACHED * size:
+            return None
     return TARGET_SCALE.found(
-        Evidence("root mean square of the targets", size, TARGET_LARGE, True),
+        Evidence(f"{what} of the targets", size, TARGET_LARGE, True),
         Evidence("size of the outputs, relative to that of the targets", output.rms / size, TARGET_REACHED, False),
         cause="The targets are not standardised: a net's outputs begin at a size of about 1, and its last layer has far to go.",
         cure=Cure(
@@ -339,6 +346,17 @@ def target_scale(view: View) -> Finding | None:
         ),
         where=[layers[-1].name],
     )
+
+
+def _slope_of(view: View, target: Tensor) -> float:
+    """The size of the loss's gradient by outputs that are all 0; 0 if it has none."""
+    with enable_grad():
+        y = ops.zeros_like(target).requires_grad_(True)
+        try:
+            (slope,) = grad(view.loss_fn(y, target), [y], allow_unused=True)
+        except Exception:  # outputs of another form
+            return 0.0
+    return 0.0 if slope is None else float(slope.abs().double().pow(2).sum().item()) ** 0.5
 
 
 def _constant(t: Tensor) -> bool:

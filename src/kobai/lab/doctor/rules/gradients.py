@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
+from kobai import nn
+from kobai.autograd import grad
+from kobai.core.grad_mode import enable_grad
+from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
+from kobai.lab.doctor.flow import mode
 from kobai.lab.doctor.rules.activations import HEAVY, LIGHT
 from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
 from kobai.lab.doctor.rules.updates import RATIO_LARGE
@@ -21,7 +29,7 @@ VANISHING_GRADIENT = Disease(
     "vanishing-gradient",
     "vanishing gradient",
     f"from the last hidden layer to the first the gradient shrinks below {VANISHED:g} (warning: {VANISHED_SOME:g}), "
-    f"and by more than {VANISH_FACTOR:g} per layer",
+    f"and by more than {VANISH_FACTOR:g} per layer, and no layer on a branch beside the first is given more",
     "Sigmoid's slope is at most 1/4: with weights that keep the signal's size every layer takes three quarters of the "
     "gradient, and the first layers learn thousands of times more slowly than the last.",
     "Hochreiter 1991; Bengio, Simard, Frasconi, IEEE TNN 1994; Glorot and Bengio 2010",
@@ -67,6 +75,11 @@ def vanishing(view: View) -> Finding | None:
     factor = left ** (1 / distance)
     if not (left < VANISHED_SOME and factor < VANISH_FACTOR):
         return None
+    if any(before == 0 and after > VANISHED for (_, before, _), (_, after, _) in pairwise(shares)):
+        return None  # of one layer to the next it is not small but 0: there is a rounding, a clamp, or a factor of 0
+    around = beside(view, first)
+    if any(share > VANISHED_SOME for name, share, _ in shares[:-1] if name in around):
+        return None  # the gradient comes back by another branch
     kinds = {stage.output.activation or "" for stage in view.hidden} & SQUASHING
     least = min((view.gain(i) for i in range(1, len(view.hidden))), default=1.0)
     because = f"the slope of {', '.join(sorted(kinds))}" if kinds else "the slopes and weights on its way"
@@ -78,6 +91,36 @@ def vanishing(view: View) -> Finding | None:
         cure=view.rectify() if kinds else view.reinitialise() if least < LIGHT else view.normalise(),
         where=[name for name, share, _ in shares if share < VANISHED_SOME],
     )
+
+
+def beside(view: View, first: str) -> set[str]:
+    """Layers that do not depend on the output of another one, though they are called later: they stand on other branches."""
+    made: dict[str, Tensor] = {}
+
+    def hook(name: str, module: nn.Module, args: Any, output: Any) -> Any:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            made[name] = output if name != first else output.detach().requires_grad_(True)
+            return made[name]
+        return output
+
+    if view.ledger is None:
+        return set()
+    model = view.ledger.fresh
+    names = [layer.name for layer in view.trunk if layer.name in view.modules]
+    handles = [model.get_submodule(name).register_forward_hook(partial(hook, name)) for name in names]
+    try:
+        with mode(model, training=True), enable_grad():
+            model(*view.ledger.few)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {
+        name
+        for name, y in made.items()
+        if name != first
+        and first in made
+        and (not y.requires_grad or grad(y.sum(), [made[first]], retain_graph=True, allow_unused=True)[0] is None)
+    }
 
 
 def exploding(view: View) -> Finding | None:

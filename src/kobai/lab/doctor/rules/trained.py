@@ -80,7 +80,11 @@ STANDING = Disease(
     "A product has the derivative 0 for a factor whose other factor is 0: zeros before a rectifier, a scale of 0, a unit "
     "that is never active. Such a zero stays, for nothing ever moves it.",
     "Goodfellow, Bengio, Courville, Deep Learning, 2016, section 8.4",
-    (*FAULTS, *"bounded-scores symmetric saturated collapsed dying-relu vanishing-gradient unused-inputs".split()),
+    (
+        *FAULTS,
+        *"bounded-scores symmetric saturated collapsed dying-relu vanishing-gradient unused-inputs".split(),
+        *"rate-too-small schedule-ended".split(),
+    ),
     certain=True,
 )
 
@@ -94,7 +98,10 @@ def not_registered(view: View) -> Finding | None:
     numbers = sum(stranger.tensor.numel() for stranger in strangers)
     all_numbers = numbers + sum(t.parameter.numel() for t in view.ledger.trainees if t.reached)
     placed = [stranger for stranger in strangers if stranger.owner is not None]
-    if placed:
+    cure = _registration(view.model, placed) if len(placed) == len(strangers) else ADVICE
+    if (own := _of_the_loss(view)) is not None:
+        cause, cure = own
+    elif placed:
         named = _some([f"{stranger.owner}.{stranger.place}".lstrip(".") for stranger in placed])
         cause = (
             f"{named} {'is' if len(placed) == 1 else 'are'} used, but not registered: "
@@ -104,7 +111,7 @@ def not_registered(view: View) -> Finding | None:
     else:
         cause = (
             "The loss depends on weights that are no part of the model: made anew in forward(), global, or attributes of the "
-            "class or of the loss function."
+            "class."
         )
     return NOT_REGISTERED.found(
         Evidence(
@@ -115,9 +122,26 @@ def not_registered(view: View) -> Finding | None:
             share=True,
         ),
         cause=cause,
-        cure=_registration(view.model, placed) if len(placed) == len(strangers) else ADVICE,
+        cure=cure,
         where=sorted({stranger.owner or "" for stranger in placed}),
         severity="error",
+    )
+
+
+def _of_the_loss(view: View) -> tuple[str, Cure] | None:
+    """Cause and cure where all that nobody trains are parameters of the loss function."""
+    assert view.ledger is not None
+    if not isinstance(view.loss_fn, nn.Module):
+        return None
+    names = {id(parameter): name for name, parameter in view.loss_fn.named_parameters()}
+    if not all(id(stranger.tensor) in names for stranger in view.ledger.strangers):
+        return None
+    kind = type(view.loss_fn).__name__
+    named = _some([f"{kind}.{names[id(stranger.tensor)]}" for stranger in view.ledger.strangers])
+    return (
+        f"The loss function has weights of its own, {named}, which are in no group of the optimizer: model.parameters() does "
+        "not give them.",
+        Cure('optimizer.add_param_group({"params": list(loss_fn.parameters())})'),
     )
 
 

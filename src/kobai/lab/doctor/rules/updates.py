@@ -10,7 +10,7 @@ from kobai.lab.doctor.cures import scale_rate, set_rate
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.rules.data import FAULTS, OPTIMISER
 from kobai.lab.doctor.rules.optimisers import SLOW, SWEEP, SWEPT, TAKEN, Swept, compared, costs, takes
-from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.rules.view import LEARNT, View
 from kobai.lab.probe.readings import Reading
 
 RATIO_LARGE, RATIO_LARGE_SOME, RATIO_SMALL, RATIO_SMALL_SOME, RATIO_GOOD = 0.2, 0.15, 1e-5, 1e-4, 3e-3
@@ -71,7 +71,8 @@ def too_large(view: View) -> Finding | None:
         return None if swept is None else _by_sweep(RATE_TOO_LARGE, swept, rate)
     smaller = min(0.5, RATIO_GOOD / max(first, RATIO_GOOD * 2))
     cure = set_rate(swept.rate, rate) if swept is not None else scale_rate(smaller, rate)
-    if view.trials is not None and swept is None:
+    quick = view.trials is None  # what a smaller rate does is not known then, but what this one does
+    if not quick and swept is None:
         shown = f"{smaller:g} of the rate", cure.apply
         if takes(view, *shown) is None and costs(view, *shown) is None:
             return None  # steps may be long for other reasons: a smaller rate does no better
@@ -87,7 +88,7 @@ def too_large(view: View) -> Finding | None:
         cause=f"A step changes a weight by {size} its size: learning rate {rate:g} is too large for these gradients.",
         cure=cure,
         where=[name.rpartition(".")[0] for name in judged],
-        severity="error" if limit == RATIO_LARGE or diverged else "warning",
+        severity="error" if diverged or (limit == RATIO_LARGE and not (quick and view.left < LEARNT)) else "warning",
     )
 
 

@@ -15,8 +15,9 @@ from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
-from kobai.lab.doctor.cures import Cure, Standardise
+from kobai.lab.doctor.cures import Cure, Patient, Standardise
 from kobai.lab.doctor.rules.ends import STEPS, End, untouched
+from kobai.lab.doctor.trials import Trials, copied, end_of, train, undisturbed
 from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.nn.batchnorm import _NormBase
 from kobai.nn.init import _calculate_fan_in_and_fan_out
@@ -27,12 +28,13 @@ from kobai.xp import to_host
 if TYPE_CHECKING:
     from kobai.lab.doctor.ledger import Ledger
     from kobai.lab.doctor.plan import Plan
-    from kobai.lab.doctor.trials import Trials
 
 STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NORMALISERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 LEARNT = 0.5
 """Loss over that of the best constant output, below which a net evidently trains, whatever it looks like."""
+AWHILE = 60
+"""Steps on the batch after which it shows whether a net learns, where there is no trial."""
 PLAIN = (SGD, ASGD)
 """Optimisers whose step is proportional to the gradient. All others divide by its size in some way."""
 
@@ -274,6 +276,19 @@ class View:
         return bool(self.losses) and self.chance is not None and self.losses[0] < LEARNT * self.chance
 
     @cached_property
+    def left(self) -> float:
+        """Part of the loss of guessing that is left to a copy after a trial, or else after AWHILE steps on the batch; NaN where
+        that is not known."""
+        if self.ledger is None or self.live or self.chance is None:
+            return math.nan
+        if self.trials is not None:
+            return self.trials.course().end / self.chance
+        case = self.ledger.case
+        with undisturbed():
+            losses = train(Patient(*copied(case), case.clip_grad_norm), case, [case.batch], AWHILE)
+        return end_of(losses) / self.chance
+
+    @cached_property
     def end(self) -> End | None:
         """What follows the last layer with weights, if that gives a tensor; to be used within :func:`ends.untouched`."""
         if not self.stages or not self.inputs or not isinstance(self.target, Tensor):
@@ -319,14 +334,24 @@ class View:
         s₀ is that of the inputs, at most 1, so that scaling inputs down is no fault; if they have none, that of the first
         stage. The i-th stage lies i layers deep, more if a layer is called several times.
         """
-        first, stages = self.reading.input, list(zip(self.trunk, self.depths, strict=True))
-        start = min(1.0, first.signal) if first is not None and first.signal > 0 else 0.0
-        if not start and stages:
-            start = stages.pop(0)[0].output.signal
-        if not start > 0:
-            return []
+        (start, stages) = self._source
         ratios = [(layer.output.signal / start, depth, layer) for layer, depth in stages]
         return [(ratio, ratio ** (1 / depth), layer) for ratio, depth, layer in ratios]
+
+    @property
+    def said(self) -> float:
+        """How much of the signal s₀ the last layer passes on."""
+        start, _ = self._source
+        return self.stages[-1].output.output.signal / start if self.stages else 0.0
+
+    @property
+    def _source(self) -> tuple[float, list[tuple[LayerStats, int]]]:
+        """The signal s₀, and the outputs of the trunk that come after it, with their depths; none if there is no signal."""
+        first, stages = self.reading.input, list(zip(self.trunk, self.depths, strict=True))
+        if first is not None and first.signal > 0:
+            return min(1.0, first.signal), stages
+        start = stages.pop(0)[0].output.signal if stages else 0.0
+        return (start, stages) if start > 0 else (1.0, [])
 
     @cached_property
     def depths(self) -> list[int]:

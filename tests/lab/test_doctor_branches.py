@@ -1,0 +1,146 @@
+"""What looks ill on one branch, or in a few numbers, is no illness of a net that learns by another way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rule_examples import seen
+from small_nets import batch
+
+import kobai
+from kobai import nn
+from kobai.lab import diagnose
+from kobai.lab.doctor.rules import activations, data, gradients
+from kobai.nn import functional as F
+
+
+class Gated(nn.Module):
+    """A body that is multiplied by a gate with weights of 0, called before or after it; or follows it."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.gate, self.body, self.head = nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(20, 4)
+        nn.init.zeros_(self.gate.weight)
+        self.order = order
+
+    def forward(self, x: Any) -> Any:
+        if self.order == "series":
+            return self.head(F.relu(self.body(self.gate(x))))
+        if self.order == "gate first":
+            gate = self.gate(x)
+            return self.head(gate * F.relu(self.body(x)))
+        body = F.relu(self.body(x))
+        return self.head(body * self.gate(x))
+
+
+@pytest.mark.parametrize("order", ["gate first", "body first"])
+def test_a_gate_that_begins_at_0_is_passed_by(order: str) -> None:
+    kobai.manual_seed(0)
+    assert activations.collapsed(seen(Gated(order))) is None
+    assert activations.collapsed(seen(Gated("series"))) is not None
+
+
+class Branches(nn.Module):
+    """A small branch beside one of usual size; or before it."""
+
+    def __init__(self, series: bool) -> None:
+        super().__init__()
+        self.small, self.own = nn.Linear(20, 20), nn.Linear(20, 20)
+        self.mixed, self.head = nn.Linear(20, 20), nn.Linear(20, 4)
+        self.series = series
+
+    def forward(self, x: Any) -> Any:
+        small = 1e-4 * self.small(x)
+        return self.head(self.mixed(self.own(small) if self.series else self.own(x) + small).tanh())
+
+
+def test_a_gradient_that_comes_back_by_another_branch_has_not_vanished() -> None:
+    kobai.manual_seed(0)
+    assert gradients.vanishing(seen(Branches(series=False))) is None
+    assert gradients.vanishing(seen(Branches(series=True))) is not None
+
+
+@pytest.mark.parametrize("loss_fn", [F.huber_loss, F.l1_loss])
+def test_a_few_far_targets_do_not_make_the_scale_of_a_loss_with_a_bounded_slope(loss_fn: Any) -> None:
+    x, _ = batch(200)
+    t = kobai.randn(200, 1)
+    t[::20] += 300.0
+    model = nn.Linear(20, 1)
+    assert data.target_scale(seen(model, (x, t), loss_fn)) is None
+    assert data.target_scale(seen(model, (x, t), F.mse_loss)) is not None
+    assert data.target_scale(seen(model, (x, t + 300), loss_fn)) is not None
+
+
+def shrunk(factor: float) -> nn.Module:
+    layers = [part for _ in range(3) for part in (nn.Linear(20, 20), nn.Tanh())]
+    with kobai.no_grad():
+        for layer in layers[::2]:
+            layer.weight *= factor
+    return nn.Sequential(*layers, nn.Linear(20, 4))
+
+
+@pytest.mark.parametrize(("rate", "severity"), [(1e-2, "warning"), (1e-6, "error")])
+def test_what_only_looks_ill_is_no_error_in_a_net_that_learns(rate: float, severity: str) -> None:
+    """Without trials, too: a copy is trained for some steps on the batch."""
+    kobai.manual_seed(0)
+    model = shrunk(0.1)
+    found = diagnose(model, batch(), F.cross_entropy, kobai.optim.Adam(model.parameters(), lr=rate), quick=True)
+    (collapsed,) = [finding for finding in found.findings if finding.disease == "collapsed"]
+    assert collapsed.severity == severity, str(found)
+
+
+def test_a_large_step_of_a_net_that_learns_is_no_error() -> None:
+    """The last layer of a net with batch norms bears a rate at which its first steps rise and come back."""
+    x, t = batch(256)
+
+    def severities(rate: float) -> list[str]:
+        kobai.manual_seed(0)
+        hidden = [part for n in (20, 64) for part in (nn.Linear(n, 64), nn.BatchNorm1d(64), nn.ReLU())]
+        model = nn.Sequential(*hidden, nn.Linear(64, 4))
+        optimizer = kobai.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True)
+        found = diagnose(model, (x, t), F.cross_entropy, optimizer, quick=True)
+        return [finding.severity for finding in found.findings if finding.disease == "rate-too-large"]
+
+    assert severities(1.0) == ["warning"]
+    assert severities(10.0) == ["error"]
+
+
+class Rounded(nn.Module):
+    """Whole numbers between two layers: nothing comes back through them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(20, 20), nn.Linear(20, 20), nn.Linear(20, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.second(kobai.round(4 * self.first(x).tanh())).tanh())
+
+
+def test_a_gradient_of_exactly_0_has_not_vanished() -> None:
+    kobai.manual_seed(0)
+    model = Rounded()
+    found = diagnose(model, batch(), F.cross_entropy, kobai.optim.Adam(model.parameters(), lr=1e-3), quick=True)
+    assert [finding.disease for finding in found.findings] == ["standing"], str(found)
+
+
+class Centres(nn.Module):
+    """A loss with a weight for each class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(kobai.randn(4, 4))
+
+    def forward(self, y: Any, t: Any) -> Any:
+        return F.cross_entropy(y @ self.centres, t)
+
+
+def test_weights_of_the_loss_are_called_so_and_the_cure_holds_them() -> None:
+    kobai.manual_seed(0)
+    model, loss_fn = nn.Linear(20, 4), Centres()
+    optimizer = kobai.optim.Adam(model.parameters(), lr=1e-3)
+    (found,) = diagnose(model, batch(), loss_fn, optimizer, quick=True).findings
+    assert found.disease == "not-registered"
+    assert "loss function has weights of its own, Centres.centres" in found.cause
+    exec(found.cure.code, {"optimizer": optimizer, "loss_fn": loss_fn})
+    assert diagnose(model, batch(), loss_fn, optimizer, quick=True).healthy
