@@ -76,6 +76,17 @@ def squared(y: Any, t: Any) -> Any:
     return ((y - t) ** 2).mean()
 
 
+def frames(ill: bool) -> tuple[Any, Any, Any]:
+    """A convolution that gives five scores for each of 12 places, made rows as they are, or with the classes last."""
+    model = nn.Sequential(nn.Conv1d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 5, 3, padding=1))
+    x = kobai.randn(16, 3, 12)
+
+    def loss_fn(y: Any, t: Any) -> Any:
+        return F.cross_entropy((y if ill else y.movedim(1, -1)).reshape(-1, 5), t.reshape(-1))
+
+    return model, (x, kobai.arange(16 * 12).reshape(16, 12) % 5), loss_fn
+
+
 def of_words(y: Any, t: Any) -> Any:
     return F.cross_entropy(y.transpose(1, 2), t)
 
@@ -234,6 +245,7 @@ EXAMPLES = {
         lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, X[:, 2]), squared),
         lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, X[:, 2]), lambda y, t: squared(y[:, 0], t)),
     ),
+    "reads.read_otherwise": Example(lambda: seen(*frames(True)), lambda: seen(*frames(False))),
     "losses.constant_loss": Example(
         lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, (X[:, :1] > 0).float())),
         lambda: seen(nn.Sequential(net(), nn.Linear(4, 1)), (X, X[:, :1]), F.mse_loss),
@@ -396,6 +408,7 @@ CURES = {
     "append_end": lambda x: ("nn.Softmax(dim=1)",),
     "same_shape": lambda x: (squared, (5,)),
     "one_by_one": lambda x: (squared, True),
+    "targets_on_two_sides": lambda x: (squared,),
     "targets_within": lambda x: (squared, -1.0, 1.0),
     "logarithms": lambda x: (squared, False),
     "probabilities": lambda x: (squared,),

@@ -1,4 +1,4 @@
-"""What looks ill on one branch, or in a few numbers, is no illness of a net that learns by another way."""
+"""What is ill, and what only looks so: branches, far targets, cuts; and how a loss reads its targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from small_nets import batch
 import kobai
 from kobai import nn
 from kobai.lab import diagnose
-from kobai.lab.doctor.rules import activations, data, gradients
+from kobai.lab.doctor.rules import activations, counted, data, gradients, optimisers, reads
 from kobai.nn import functional as F
 
 
@@ -144,3 +144,70 @@ def test_weights_of_the_loss_are_called_so_and_the_cure_holds_them() -> None:
     assert "loss function has weights of its own, Centres.centres" in found.cause
     exec(found.cure.code, {"optimizer": optimizer, "loss_fn": loss_fn})
     assert diagnose(model, batch(), loss_fn, optimizer, quick=True).healthy
+
+
+def ranked(y: Any, t: Any) -> Any:
+    return F.margin_ranking_loss(y[:, 0], y[:, 1], t, margin=0.2)
+
+
+def told(y: Any, t: Any) -> Any:
+    """What is rewarded alone is learnt: a product that has no least value, and no sides."""
+    return -(t * y.log_softmax(1)[:, 0]).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "ill"),
+    [
+        (ranked, True),
+        (lambda y, t: (1 - t * (y[:, 0] - y[:, 2])).relu().mean(), True),
+        (lambda y, t: ranked(y, 2 * t - 1), False),
+        (told, False),
+        (lambda y, t: (t * ((y - 1) ** 2).sum(1)).mean(), False),
+    ],
+)
+def test_margins_of_targets_0_and_1_leave_the_zeros_out(loss_fn: Any, ill: bool) -> None:
+    kobai.manual_seed(0)
+    x, t = batch()
+    found = counted.class_left_out(seen(nn.Linear(20, 4), (x, (t > 1).float()), loss_fn))
+    assert (found is not None) == ill
+    if found is not None:
+        names: dict[str, Any] = {"t": (t > 1).float()}
+        exec(found.cure.code, names)
+        assert set(names["t"].tolist()) == {-1.0, 1.0}
+
+
+def read(layout: str) -> Any:
+    def loss_fn(y: Any, t: Any) -> Any:
+        if layout == "rows":
+            return F.cross_entropy(y.reshape(-1, 5), t.reshape(-1))
+        if layout == "moved":
+            return F.cross_entropy(y.movedim(1, -1).reshape(-1, 5), t.reshape(-1))
+        return F.cross_entropy(
+            y, t, label_smoothing=0.1, weight=kobai.arange(1.0, 6.0) if layout == "weighed" else None
+        )
+
+    return loss_fn
+
+
+@pytest.mark.parametrize(
+    ("layout", "ill"), [("rows", True), ("moved", False), ("as they are", False), ("weighed", False)]
+)
+@pytest.mark.parametrize("shape", [(12,), (4, 6)])
+def test_scores_of_one_class_are_not_read_as_those_of_all(layout: str, ill: bool, shape: tuple[int, ...]) -> None:
+    kobai.manual_seed(0)
+    conv = nn.Conv1d if len(shape) == 1 else nn.Conv2d
+    x, t = kobai.randn(16, 3, *shape), kobai.randint(0, 5, (16, *shape))
+    found = reads.read_otherwise(seen(conv(3, 5, 1), (x, t), read(layout)))
+    assert (found is not None) == ill
+    assert found is None or "y.movedim(1, -1).reshape(-1, 5)" in found.cure.code
+
+
+@pytest.mark.parametrize(("share", "named"), [(1e-2, True), (2e-2, False)])
+def test_a_rate_that_was_multiplied_by_itself_is_named(share: float, named: bool) -> None:
+    def made(parameters: Any) -> Any:
+        optimizer = kobai.optim.SGD(parameters, lr=1e-2)
+        kobai.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: share)
+        return optimizer
+
+    found = optimisers.schedule_left(seen(optimizer=made))
+    assert (found is not None and "LambdaLR" in found.cause and found.severity == "warning") == named

@@ -92,6 +92,17 @@ def targets_within(loss_fn: Callable[[Any, Any], Tensor], low: float, high: floa
 
 
 @cure
+def targets_on_two_sides(loss_fn: Callable[[Any, Any], Tensor]) -> tuple[str, Action]:
+    """Targets of −1 and 1 in place of 0 and 1."""
+
+    def action(patient: Patient) -> None:
+        inner = patient.loss_fn or loss_fn
+        patient.loss_fn = lambda y, t: inner(y, 2 * t - 1)
+
+    return "t = 2 * t - 1  # from −1 to 1, the two sides of a margin", action
+
+
+@cure
 def probabilities(loss_fn: Callable[[Any, Any], Tensor]) -> tuple[str, Action]:
     """Probabilities for the loss function, of scores."""
 

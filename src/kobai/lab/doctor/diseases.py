@@ -33,6 +33,7 @@ from kobai.lab.doctor.rules import (
     order,
     outputs,
     pairs,
+    reads,
     recurrence,
     scales,
     schedules,
@@ -125,6 +126,7 @@ BOTH_SIDES = (
 
 ENDS = (
     Examination(losses.mixed_targets, "each output is compared with a target of its own"),
+    Examination(reads.read_otherwise, "the scores of a target lie along one axis"),
     Examination(losses.constant_loss, "the loss depends on the outputs"),
     Examination(losses.no_least_loss, "the loss is one of such outputs and targets"),
     Examination(outputs.bounded_scores, "the outputs can reach what the loss asks for"),
@@ -223,6 +225,7 @@ DISEASES: dict[str, Disease] = {
         data.WRONG_LABELS,
         losses.REFUSED,
         losses.MIXED_TARGETS,
+        reads.READ_OTHERWISE,
         losses.CONSTANT_LOSS,
         losses.NO_LEAST_LOSS,
         data.NO_SIGNAL,

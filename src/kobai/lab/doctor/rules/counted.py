@@ -19,11 +19,12 @@ from kobai.lab.doctor.cures_of_losses import (
     weigh_classes,
     weigh_ones,
 )
-from kobai.lab.doctor.cures_of_outputs import set_loss
+from kobai.lab.doctor.cures_of_outputs import set_loss, targets_on_two_sides
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.ends import untouched
 from kobai.lab.doctor.rules.losses import slope_of
 from kobai.lab.doctor.rules.pulls import Counted, counted
+from kobai.lab.doctor.rules.reads import silent_zeros
 from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.trials import undisturbed
@@ -83,7 +84,8 @@ CLASS_LEFT_OUT = Disease(
     "a class that the loss does not count",
     f"of {FEW} targets or more of one class every one has a gradient of exactly 0 at its output, at outputs that know nothing "
     f"and at {len(SHAKEN)} random ones, and {COUNTED:.0%} of the others have one; where a sample has several targets it is a "
-    f"value of less than {MASKED:.0%} of them that does not fill the ends of samples (that is padding, or a mask)",
+    f"value of less than {MASKED:.0%} of them that does not fill the ends of samples (that is padding, or a mask); or targets "
+    "of 0 beside 1 have none, and do with s = 2t − 1 in place of t, where L(y, s) = L(−y, −s) ≥ 0",
     "∂L/∂y = 0 at all samples of a class: the net is never told of it, and takes them for others. ignore_index names what "
     "stands for no class; a class weight of 0 leaves one out, and a hinge of 1 − t y has no slope where t is 0 in place of −1.",
     "torch.nn.CrossEntropyLoss (ignore_index, weight); torch.nn.HingeEmbeddingLoss (targets 1 and −1)",
@@ -297,7 +299,9 @@ def class_left_out(view: View) -> Finding | None:
     """A class at none of whose samples the loss has a gradient, whatever the outputs are."""
     with undisturbed(), untouched(view.model):
         seen = counted(view)
-        if seen is None or seen.kind == "numbers":
+        if seen is None:
+            return _of_margins(view)
+        if seen.kind == "numbers":
             return None
         t = to_host(seen.target.array)
         classes = (t != 0).astype(np.int64) if seen.kind == "two" else t.astype(np.int64)
@@ -341,6 +345,19 @@ def class_left_out(view: View) -> Finding | None:
             "# margin and hinge losses take targets of 1 and −1: t = 2 * t − 1"
         ),
     )  # fmt: skip
+
+
+def _of_margins(view: View) -> Finding | None:
+    """Targets of 0 where a loss of several outputs for each target, such as one of ranks, takes −1 and 1."""
+    silent = silent_zeros(view.end) if view.end is not None and isinstance(view.end.target, Tensor) else 0
+    if not silent:
+        return None
+    return CLASS_LEFT_OUT.found(
+        Evidence(f"targets of 0 that the loss has a gradient for, of {silent:,}", 0.0, 1e-9, False),
+        cause=f"Of {silent:,} targets that are 0 none has a gradient, whatever the outputs are: the loss depends on target "
+        "times output, and takes targets of 1 and −1.",
+        cure=targets_on_two_sides(view.loss_fn),
+    )
 
 
 def _fills(there: Numbers) -> bool:

@@ -23,6 +23,8 @@ COSTS, COSTS_OF_START = 3.0, 0.1
 """Times by which decay makes the loss of samples held out larger, and what that is at least, of the loss in the beginning."""
 NEVER = 1e-3
 """Part of its rate at which no schedule begins."""
+TWICE = 0.01
+"""How near a rate is to the square of the first one that was multiplied by it twice."""
 TAKEN = 0.5
 """Share of what the net learns without an option that the option takes away."""
 HIGH, USUAL, RUNAWAY = 0.95, 0.9, 0.2
@@ -133,7 +135,8 @@ def schedule_left(view: View) -> Finding | None:
     # A schedule that warms up begins so as well, though not at a thousandth or less, unless at 0.
     own = view.ledger.case.optimizer if view.ledger is not None else None
     begun = own is not None and bool(own.state or getattr(own, "_step_called", False))
-    if not begun and not 0 < rate < NEVER * first:
+    twice = math.isclose(rate, first**2, rel_tol=TWICE)  # as where a function gives a rate, and is to give a factor
+    if not begun and not 0 < rate < NEVER * first and not twice:
         return None
     cure = set_rate(first, rate)
     evidence = [Evidence("learning rate over that which the schedule began with", rate / first, GONE, False)]
@@ -146,10 +149,15 @@ def schedule_left(view: View) -> Finding | None:
         evidence.append(Evidence("loss of a copy after training at this rate", base.end, other.end, True))
     return SCHEDULE_ENDED.found(
         *evidence,
-        cause=f"The schedule has lowered the learning rate from {first:.3g} to {rate:.2g}, which is too small to learn: it has "
-        "ended, or was stepped for each batch in place of each epoch.",
+        cause=f"The schedule has lowered the learning rate from {first:.3g} to {rate:.2g}, which is too small to learn: "
+        + (
+            f"{rate:.2g} is {first:.3g} times {first:.3g}, as if the function of a LambdaLR gave the rate itself, where it "
+            "is to give a factor of it."
+            if twice and not begun
+            else "it has ended, or was stepped for each batch in place of each epoch."
+        ),
         cure=cure,
-        severity="error" if view.trials is not None else "warning",
+        severity="error" if view.trials is not None and (begun or not twice) else "warning",
     )
 
 
