@@ -11,14 +11,14 @@ from kobai.core.tensor import Tensor
 from kobai.errors import DataError, nearest
 from kobai.lab.doctor.cures import Patient
 from kobai.lab.doctor.findings import Case, Diagnosis
-from kobai.lab.doctor.judging import Round, examine, tried
+from kobai.lab.doctor.judging import examine, ordered, tried
 from kobai.lab.doctor.ledger import Ledger
 from kobai.lab.doctor.rules.data import wrong_labels
 from kobai.lab.doctor.rules.losses import refused
 from kobai.lab.doctor.rules.units import twins
 from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.lab.doctor.rules.view import View, stages
-from kobai.lab.doctor.trials import Trials, copied, described, undisturbed
+from kobai.lab.doctor.trials import EXAMINING, Trials, copied, described, undisturbed
 from kobai.lab.probe.probes import Probe
 from kobai.lab.probe.readings import Reading
 from kobai.lab.probe.saturation import ending
@@ -46,7 +46,8 @@ def diagnose(
     """What keeps ``model`` from learning ``batch``: findings with place, evidence, cause and cure, the root cause first.
 
     A copy is trained for ``steps`` steps, in training mode; up to 30 if the loss grows. Then the cures of the first findings
-    are tried: copies with and without each are trained side by side (200 steps or 5 s), and the finding says what that did.
+    are tried: copies with and without each are trained side by side (200 steps, or as many as 1.5 s allow), and the finding
+    says what that did.
     One whose cure does not help is a mere note. The model, its gradients, the optimizer and the random streams stay as they
     are. The catalogue of diseases, with all thresholds, is
     :data:`kobai.lab.doctor.diseases.DISEASES`; the code of a cure runs as pasted.
@@ -78,23 +79,26 @@ def diagnose(
     for layer in [model[0], model[2], model[4], model[6], model[8], model[10]]:
     """
     case = _checked(model, batch, loss_fn, optimizer, clip_grad_norm, steps, precision, data, validation)
-    return diagnosed(case, None if quick else Trials(case, say=progress))
+    return diagnosed(case, None if quick else Trials(case, say=progress, purse=EXAMINING))
 
 
 def diagnosed(case: Case, trials: Trials | None, cures: bool = True) -> Diagnosis:
     """All examinations of a case, those by trials if there are any; and whether the ``cures`` help."""
     with undisturbed():
         view = observe(case, trials)
-        findings, right = examine(view)
+        made = examine(view)
+        findings = ordered(made.found)
         if trials is None or cures:
             findings = tried(findings, view)
     notes: tuple[str, ...] = (
         () if case.optimizer is not None else ("no optimizer was given, so the learning rate is not judged",)
     )
     if view.single:
-        left_out = "; whether ".join(Round(view).left_out)
+        left_out = "; whether ".join(made.left_out)
         notes += (f"of a batch of one sample it cannot be told whether {left_out}: give 2 or more",)
-    return Diagnosis(findings, tuple(view.losses), view.reading, described(case.model), notes, case, right)
+    if made.late:
+        notes += (f"copies train too slowly for it to be examined whether {'; whether '.join(made.late)}",)
+    return Diagnosis(findings, tuple(view.losses), view.reading, described(case.model), notes, case, tuple(made.right))
 
 
 def _checked(

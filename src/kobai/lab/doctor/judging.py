@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from kobai.lab.doctor.budget import Postponed
 from kobai.lab.doctor.diseases import DISEASES, EXAMINATIONS, OF_ONE, Examination
 from kobai.lab.doctor.findings import SEVERITIES, Finding, Tried
 from kobai.lab.doctor.rules.course import guessing
 from kobai.lab.doctor.rules.view import LEARNT, View
+from kobai.lab.doctor.trials import CURING, Trials
 
 LEARNT_ALL = 0.02
 """Part of the loss of guessing, below which a copy has learnt nearly all there is."""
@@ -23,6 +25,7 @@ class Round:
     Attributes:
         due: what is still to be made; those that need what the view lacks are left out.
         left_out: those that compare samples, where the batch has one alone.
+        late: those for which there was no time.
         found, right: what was found ill, and right.
     """
 
@@ -31,6 +34,7 @@ class Round:
         due = [examination for examination in examinations if examination.needs(view)]
         self.due = [each for each in due if not view.single or each.rule in OF_ONE]
         self.left_out = [each.right for each in due if each not in self.due]
+        self.late: list[str] = []
         self.found: list[Finding] = []
         self.right: list[str] = []
 
@@ -49,21 +53,26 @@ class Round:
             return
         elif not (DISEASES[finding.disease].looks and self.view.learnt):
             self.found.append(finding)
+            if self.view.trials is not None and finding.severity == "error" and DISEASES[finding.disease].certain:
+                self.view.trials.certain.append(finding)
         elif finding.severity == "error":
             self.found.append(_milder(finding, "warning"))
 
 
 def judge(view: View) -> tuple[Finding, ...]:
     """What all rules find, in order of causes."""
-    return examine(view)[0]
+    return ordered(examine(view).found)
 
 
-def examine(view: View) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """What all examinations find, in order of causes; and what they find right."""
+def examine(view: View) -> Round:
+    """All examinations for which there is time."""
     made = Round(view)
     while made.due:
-        made.step()
-    return ordered(made.found), tuple(made.right)
+        try:
+            made.step()
+        except Postponed:
+            made.late.append(made.due.pop(0).right)
+    return made
 
 
 def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
@@ -79,12 +88,13 @@ def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
         return tuple(doubted(findings, view))
     trials, found = view.trials, list(doubted(findings, view))
     least = "note" if guessing(view) is None else "warning" if view.optimizer is not None else "error"
+    trials.purse += CURING
     vain: list[Finding] = []
     for _ in range(CURES_TRIED):
         root = next((f for f in found if f.follows is None and f.cure.applicable and f.tried is None), None)
-        if root is None:
+        what = _attempt(trials, root) if root is not None else None
+        if root is None or what is None:
             break
-        what = trials.tried(root)
         if not what.helped:
             vain.append(root)
         found = _with(found, root, what, least)
@@ -92,11 +102,11 @@ def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
     if helpful:
         best = min(helpful, key=_place)
         for root in vain:
-            found = _with(found, root, trials.tried(root, [best]), least)
+            found = _with(found, root, _attempt(trials, root, [best]) or root.tried, least)
     else:
         for i in range(1, len(vain)):
-            what = trials.tried(vain[i], vain[:i], [])
-            if what.helped:
+            what = _attempt(trials, vain[i], vain[:i], [])
+            if what is not None and what.helped:
                 for root in vain[: i + 1]:
                     found = _with(found, root, what, least)
                 break
@@ -115,15 +125,25 @@ def doubted(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
     return ordered(replace(finding, follows=None) for finding in milder)
 
 
+def _attempt(trials: Trials, finding: Finding, *beside: Sequence[Finding]) -> Tried | None:
+    """What a cure does; None where the purse of a diagnosis is empty."""
+    try:
+        return trials.tried(finding, *beside)
+    except Postponed:
+        if trials.purse > 0:  # a Doctor comes back to it
+            raise
+        return None
+
+
 def _milder(finding: Finding, severity: str) -> Finding:
     """The finding with this severity, if it has a worse one."""
     return replace(finding, severity=max(finding.severity, severity, key=list(SEVERITIES).index))
 
 
-def _with(findings: list[Finding], root: Finding, what: Tried, least: str) -> list[Finding]:
+def _with(findings: list[Finding], root: Finding, what: Tried | None, least: str) -> list[Finding]:
     """The findings, of which one has been tried, ordered anew."""
     known = replace(root, tried=what)
-    if not what.helped and not (DISEASES[root.disease].fact or DISEASES[root.disease].certain):
+    if what is not None and not what.helped and not (DISEASES[root.disease].fact or DISEASES[root.disease].certain):
         known = _milder(known, least)
     others = [finding for finding in findings if finding.disease != root.disease]
     return list(ordered(replace(finding, follows=None) for finding in [*others, known]))

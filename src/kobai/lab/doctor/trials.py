@@ -29,11 +29,18 @@ from kobai.xp import to_host
 USUAL_RATE = 0.1
 """Learning rate of the gradient descent that stands in for a missing optimiser; it is not judged."""
 
-STEPS, SECONDS, WAIT = 200, 5.0, 8.0
-"""A trial ends after so many steps, or when the first of a diagnosis has taken so long; all others take as many steps.
+STEPS, SECONDS, WAIT = 200, 1.5, 8.0
+"""A trial ends after so many steps, or when the first of a diagnosis has taken so long; all others take as many steps, and
+shorter ones the same part of theirs.
 
 It is the processor time of the thread that counts, so that a busy machine changes no answer; but nobody waits for more than
 WAIT times as long by the clock on the wall."""
+
+LEAST = 20
+"""Steps of a trial, however long they take."""
+
+EXAMINING, CURING = 4.5, 3.0
+"""Seconds for the trials of examinations, and further ones for those of cures, after which no more is begun."""
 
 LONGER, SLOW = 5, 0.9
 """A trial goes on for so many times as long, if the loss without the cure ends above this part of what it began with."""
@@ -105,10 +112,11 @@ def train(
     seed: int = 0,
     seconds: float = math.inf,
     look: Callable[[], None] | None = None,
+    looks: int = 10,
 ) -> tuple[float, ...]:
     """Train a patient on the batches, over and over, for so many steps or seconds of this thread; the loss of each step.
 
-    ``look`` is called after each tenth of the steps.
+    ``look`` is called so many times, ``looks``, on the way.
     """
     manual_seed(seed)
     loss_fn = patient.loss_fn or case.loss_fn
@@ -133,7 +141,7 @@ def train(
     losses, begun, started = [], time.thread_time(), time.perf_counter()
     for step in range(steps):
         losses.append(trainer.train_step(batches[step % len(batches)]).detach())
-        if look is not None and (step + 1) % max(1, steps // 10) == 0:
+        if look is not None and (step + 1) % max(1, steps // looks) == 0:
             look()
         if time.thread_time() - begun > seconds or time.perf_counter() - started > WAIT * seconds:
             break
@@ -178,10 +186,14 @@ class Trials:
         steps: int = STEPS,
         say: Callable[[str], None] | None = None,
         affords: Callable[[int], bool] = lambda steps: True,
+        purse: float = math.inf,
     ) -> None:
-        self.case, self.say, self.affords = case, say, affords
-        self._steps, self._seconds = steps, SECONDS
+        self.case, self.say, self.affords, self.purse = case, say, affords, purse
+        self._steps, self._seconds, self._pace = steps, SECONDS, 1.0
+        self._took = 0.0  # the first one, in seconds
         self._courses: dict[str, Course] = {}
+        self.certain: list[Finding] = []
+        """Errors that are certain, of those found so far."""
         self.fitted, self.held = _parted(case)
 
     def course(
@@ -194,13 +206,17 @@ class Trials:
     ) -> Course:
         """A copy's training after ``change``, which ``name`` stands for; by default on all samples but those held out."""
         if name not in self._courses:
-            limit = self._steps if steps is None else steps if self._steps == STEPS else min(steps, self._steps)
-            if not self.affords(limit):
+            limit = self._steps if steps is None else max(min(steps, LEAST), round(steps * self._pace))
+            if not self.purse > 0 or not self.affords(limit):
                 raise Postponed
             if self.say is not None:
                 self.say(f"training a copy: {name}")
+            begun = time.thread_time()
             with undisturbed():
                 self._courses[name] = self._trained(change, limit, batches)
+            took = time.thread_time() - begun
+            self.purse -= took
+            self._took = self._took or took
         return self._courses[name]
 
     def _trained(self, change: Action | None, limit: int, batches: Sequence[Any] | None) -> Course:
@@ -214,9 +230,11 @@ class Trials:
             loss = self.loss(patient, self.held)
             held.extend([] if loss is None else [loss])
 
-        losses = train(patient, self.case, batches or self.fitted, limit, seconds=self._seconds, look=look)
+        looks = max(1, min(10, limit // (2 * len(self.held) or 1)))  # which are to take less time than the steps
+        losses = train(patient, self.case, batches or self.fitted, limit, seconds=self._seconds, look=look, looks=looks)
         if not self._courses and len(losses) > 1:  # the first one sets the pace
-            self._steps, self._seconds = min(self._steps, max(len(losses), 20)), math.inf
+            paced = min(self._steps, max(len(losses), LEAST))
+            self._steps, self._seconds, self._pace = paced, math.inf, paced / limit
         return Course(patient, losses, min(held) if held else self.loss(patient, self.held))
 
     def loss(self, patient: Patient, batches: Sequence[Any], loss_fn: Any = None) -> float | None:
@@ -244,9 +262,18 @@ class Trials:
         sick, cured = _together(before if beside is None else beside), _together([*before, finding])
         what, base = self._tried(sick, cured), self.course(*sick)
         slow = base.end > SLOW * base.losses[0] and len(base.losses) == STEPS
-        if slow and not what.helped and what.after < what.before:
+        affordable = 2 * LONGER * self._took < self.purse
+        if slow and affordable and not what.helped and what.after < what.before:
             what = self._tried(sick, cured, LONGER * STEPS)
         return replace(what, beside=tuple(other.title for other in (before if beside is None else beside)))
+
+    def explained(self, loss: float | None) -> bool:
+        """Whether with the cure of what is certain already a copy ends below this loss: nothing else needs to be looked for.
+
+        These copies are trained anyway, to try the cures.
+        """
+        known = [finding for finding in self.certain if finding.cure.applicable]
+        return loss is not None and any(what.helped and what.after < loss for what in map(self.tried, known[:1]))
 
     def _tried(self, sick: Change, cured: Change, steps: int | None = None) -> Tried:
         base, with_it = (

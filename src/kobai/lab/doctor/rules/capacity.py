@@ -19,7 +19,7 @@ from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.flow import Passage, flow
 from kobai.lab.doctor.rules.course import guessing
 from kobai.lab.doctor.rules.data import FAULTS
-from kobai.lab.doctor.rules.view import NORMALISERS, View
+from kobai.lab.doctor.rules.view import LEARNT, NORMALISERS, View
 from kobai.lab.doctor.trials import taken
 from kobai.nn import init as initialisers
 from kobai.optim import Adam
@@ -224,7 +224,7 @@ def cannot_fit(view: View) -> Finding | None:
     outputs = view.reading.layers[-1].output if view.reading.layers else None
     if guess is None or usual is None or outputs is None or weights < BY_HEART * outputs.size / outputs.samples:
         return None
-    if trials.course().end < UNFIT_SOME * usual:
+    if trials.course().end < UNFIT_SOME * usual or trials.explained(LEARNT * usual):
         return None
     least = math.inf
     for rate in RATES:

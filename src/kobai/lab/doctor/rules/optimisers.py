@@ -12,7 +12,7 @@ from kobai.lab.doctor.findings import Case, Disease, Evidence, Finding, better
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.epochs import GONE, SCHEDULE_ENDED
 from kobai.lab.doctor.rules.losses import no_least_loss
-from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.rules.view import LEARNT, View
 from kobai.lab.doctor.trials import copied, undisturbed
 from kobai.optim import LBFGS
 from kobai.optim.groups import learning_rate, set_learning_rate
@@ -270,14 +270,14 @@ def best_rate(view: View) -> tuple[float, float] | None:
     """The least rate, of multiples of the own one, rounded to 1 or 3, that lowers a copy's loss by ENOUGH of what the best
     does; and that loss.
 
-    None without trials, and where the net learns at its own rate.
+    None without trials, and where the net learns at its own rate, or with the cure of what was found already.
     """
     if view.trials is None or view.optimizer is None or isinstance(view.optimizer, LBFGS) or view.settling:
         return None
     own = abs(float(view.rate or 0.0))
     base = view.trials.course()
     chance = view.chance
-    if chance is not None and base.end < 0.5 * chance:
+    if chance is not None and (base.end < LEARNT * chance or view.trials.explained(LEARNT * chance)):
         return None
     rates = {_rounded((own or 1e-3) * factor) for factor in SWEEP}
     ends = {rate: view.trials.course(f"rate {rate:g}", with_rate(rate), steps=SWEPT).end for rate in sorted(rates)}
