@@ -430,6 +430,7 @@ CURES = {
     "unfreeze": lambda x: (["1"],),
     "register": lambda x: ([("", "extra", "Parameter")],),
     "hold": lambda x: (),
+    "thaw": lambda x: ([("1.weight", False), ("3.bias", True)],),
     "set_group_rate": lambda x: ([0], 1e-3),
     "activate": lambda x: (["1", "3"],),
     "widen": lambda x: ("1", "3", (20, 40, 30)),

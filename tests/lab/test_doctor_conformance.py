@@ -88,11 +88,11 @@ def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
     kobai.manual_seed(0)
     norm = [nn.BatchNorm1d(4, momentum=1e-4)] if name in ("group_norm", "average_anew", "train_again") else []
     model = nn.Sequential(*mlp(20, [30, 30], 4, activation="tanh"), *norm, nn.RNN(4, 5)).requires_grad_(
-        name != "unfreeze"
+        name not in ("unfreeze", "thaw")
     )
     model.extra, model[0] = kobai.ones(3), nn.Sequential(nn.Flatten(), nn.Dropout(0.0))
     model.train(name != "train_again")
-    held = list(model.parameters())[name == "hold" :]
+    held = list(model.parameters())[name in ("hold", "thaw") :]
     optimizer, x = kobai.optim.SGD(held, lr=0.5, maximize=name == "descend"), 3 * batch()[0] + 1
     if name == "append_end":  # to a tensor
         model = model[:-1]

@@ -61,6 +61,21 @@ def test_the_cure_of_small_batches_is_tried_where_there_are_many_of_them() -> No
     assert finding.tried is not None
 
 
+@pytest.mark.parametrize(("momentum", "ill"), [(0.95, True), (0.2, False)])
+def test_averages_of_the_last_batch_alone(momentum: float, ill: bool) -> None:
+    """With batches of eight these are what chance has drawn, whatever the loss in training mode."""
+    kobai.manual_seed(0)
+    layers: list[Any] = []
+    for n in (20, 40, 40):
+        layers += [nn.Linear(n, 40), nn.BatchNorm1d(40, momentum=momentum), nn.ReLU()]
+    model, (x, t) = nn.Sequential(*layers, nn.Linear(40, 4)), batch(8)
+    found = diagnose(model, (x, t), F.cross_entropy, adam(model))
+    assert [f.disease for f in found.findings if f.severity != "note"] == ["evaluation-differs"] * ill
+    if ill:
+        exec(found.findings[0].cure.code, {"model": model})
+        assert model[1].momentum == 0.1
+
+
 @pytest.mark.parametrize(("momentum", "ill"), [(1e-4, True), (0.1, False)])
 def test_averages_that_do_not_follow(momentum: float, ill: bool) -> None:
     model = Averaged(momentum)

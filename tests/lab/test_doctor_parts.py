@@ -45,6 +45,16 @@ def weight() -> Any:
     return (0.2 * kobai.randn(20, 32)).requires_grad_()
 
 
+def doubled(net: Any) -> Any:
+    """Twice a registered weight, kept from the last pass."""
+    net.kept = 2 * net.a.weight.t()
+    return net.kept
+
+
+def still(tensor: Any) -> Any:
+    return nn.Parameter(tensor, requires_grad=False)
+
+
 CASES = {
     "a dictionary of layers": ("not-registered", lambda n, x: n.b(F.relu(n.d["a"](x))), lambda: two(d=two())),
     "lists in lists": (
@@ -53,6 +63,27 @@ CASES = {
         lambda: {"h": [[nn.Linear(20, 32)]], "b": nn.Linear(32, 4)},
     ),
     "a plain tensor": ("not-registered", lambda n, x: n.b(F.relu(x @ n.w)), lambda: two(w=weight())),
+    "a scale of a product": (
+        "not-registered",
+        lambda n, x: n.b(F.relu(n.a(x)) * n.s),
+        lambda: two(s=nn.Parameter(kobai.ones(32)) * 0.5),
+    ),
+    "a product of parameters that is kept": (None, lambda n, x: n.b(F.relu(x @ doubled(n) + n.a.bias)), two),
+    "a frozen correction that begins at zero": (
+        "frozen",
+        lambda n, x: n.b(F.relu(n.a(x) + x @ n.down @ n.up)),
+        lambda: two(down=still(kobai.randn(20, 3)), up=still(kobai.zeros(3, 32))),
+    ),
+    "frozen zeros that the loss does not see": (
+        None,
+        lambda n, x: n.b(F.relu(n.a(x) + (x @ n.up).detach())),
+        lambda: two(up=still(kobai.zeros(20, 32))),
+    ),
+    "a frozen random correction": (
+        None,
+        lambda n, x: n.b(F.relu(n.a(x) + x @ n.down)),
+        lambda: two(down=still(0.1 * kobai.randn(20, 32))),
+    ),
     "a layer made in forward": ("not-registered", lambda n, x: n.b(nn.Linear(32, 32)(F.relu(n.a(x)))), two),
     "no_grad": ("cut-off", without_tape, two),
     "argmax": (
@@ -99,7 +130,7 @@ def test_a_fault_is_found_whatever_it_looks_like(name: str) -> None:
     disease, forward, parts = CASES[name]
     model = Net(forward, parts)
     target = kobai.arange(64) if name == "similarities of samples" else T
-    optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = kobai.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     assert [f.disease for f in diagnose(model, (X, target), optimizer=optimizer, quick=True).findings][:1] == (
         [] if disease is None else [disease]
     )
@@ -215,3 +246,33 @@ def test_decay_that_costs_a_regression_most_of_what_it_could_tell() -> None:
             f.disease for f in diagnose(model, (x, t), F.mse_loss, optimizer).findings if f.severity != "note"
         ]
     assert found == {0.4: ["weight-decay-too-large"], 1e-4: []}
+
+
+def test_frozen_adapters_are_thawed_and_what_they_adapt_is_not() -> None:
+    """A low-rank correction of a frozen layer, of which the doctor's cure is tried."""
+    model = Net(
+        lambda n, x: n.b(F.relu(n.inner(x))),
+        lambda: {
+            "inner": Net(
+                lambda n, x: n.base(x) + x @ n.down @ n.up,
+                lambda: {
+                    "base": nn.Linear(20, 8),
+                    "down": still(0.2 * kobai.randn(20, 4)),
+                    "up": still(kobai.zeros(4, 8)),
+                },
+            ),
+            "b": nn.Linear(8, 4),
+        },
+    )
+    model.inner.base.requires_grad_(False)
+    optimizer = kobai.optim.Adam(model.b.parameters(), lr=1e-2)
+    finding = diagnose(model, batch(1024), optimizer=optimizer).findings[0]
+    assert (finding.disease, finding.where) == ("frozen", ("inner",))
+    assert finding.tried is not None
+    assert finding.tried.helped
+    exec(finding.cure.code, {"model": model, "optimizer": optimizer})
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == [
+        "inner.base.weight",
+        "inner.base.bias",
+    ]
+    assert len(optimizer.param_groups[1]["params"]) == 2

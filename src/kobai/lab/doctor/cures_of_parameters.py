@@ -41,6 +41,23 @@ def hold() -> tuple[str, Action]:
 
 
 @cure
+def thaw(parameters: Sequence[tuple[str, bool]]) -> tuple[str, Action]:
+    """Train single parameters that are frozen; ``parameters``: (name, whether the optimiser holds it already)."""
+    new = [name for name, held in parameters if not held]
+
+    def action(patient: Patient) -> None:
+        for name, _ in parameters:
+            patient.model.get_parameter(name).requires_grad_(True)
+        if new:
+            patient.optimizer.add_param_group({"params": [patient.model.get_parameter(name) for name in new]})
+
+    lines = [f"{written(name)}.requires_grad_(True)" for name, _ in parameters]
+    if new:
+        lines.append(f'optimizer.add_param_group({{"params": [{", ".join(map(written, new))}]}})')
+    return "\n".join(lines), action
+
+
+@cure
 def set_group_rate(numbers: Sequence[int], rate: float) -> tuple[str, Action]:
     """The learning rate of some groups."""
 

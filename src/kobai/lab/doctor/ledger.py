@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.findings import Case
-from kobai.lab.doctor.trials import copied, taken
+from kobai.lab.doctor.trials import copied, leaves, taken
 from kobai.optim import Optimizer
 
 SAMPLES = 64
@@ -133,28 +133,6 @@ def tensors(output: Any) -> Iterator[Tensor]:
             yield from tensors(part)
     elif isinstance(output, dict):
         yield from tensors(list(output.values()))
-
-
-def leaves(roots: Iterable[Tensor]) -> list[Tensor]:
-    """The leaves of the tape that want a gradient of any of these.
-
-    >>> import kobai
-    >>> a, b = kobai.ones(2, requires_grad=True), kobai.ones(2, requires_grad=True)
-    >>> [leaf is a for leaf in leaves([(2 * a * b.detach()).sum()])]
-    [True]
-    """
-    stack = [root._edge() for root in roots]
-    found, seen = [], set()
-    while stack:
-        edge = stack.pop()
-        if edge is None or id(edge) in seen:
-            continue
-        seen.add(id(edge))
-        if isinstance(edge, Tensor):
-            found.append(edge)
-        else:
-            stack.extend(edge.edges)
-    return found
 
 
 def _placed(model: nn.Module, wanted: list[Tensor]) -> list[Stranger]:

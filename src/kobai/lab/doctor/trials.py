@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -85,11 +85,40 @@ def evaluated(model: nn.Module) -> Iterator[nn.Module]:
             module.training = was
 
 
+def leaves(roots: Iterable[Tensor]) -> list[Tensor]:
+    """The leaves of the tape that want a gradient of any of these.
+
+    >>> import kobai
+    >>> a, b = kobai.ones(2, requires_grad=True), kobai.ones(2, requires_grad=True)
+    >>> [leaf is a for leaf in leaves([(2 * a * b.detach()).sum()])]
+    [True]
+    """
+    stack = [root._edge() for root in roots]
+    found, seen = [], set()
+    while stack:
+        edge = stack.pop()
+        if edge is None or id(edge) in seen:
+            continue
+        seen.add(id(edge))
+        if isinstance(edge, Tensor):
+            found.append(edge)
+        else:
+            stack.extend(edge.edges)
+    return found
+
+
 def copy_of(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[nn.Module, Optimizer | None]:
     """Copies of a model and of the optimiser of its parameters."""
-    # Tensors kept from the last pass, such as a weight-normed weight, are on a tape, with which they cannot be copied.
+    # Tensors kept from the last pass, such as a weight-normed weight, are on a tape, with which they cannot be copied. One
+    # that was made of no parameter of the model, such as nn.Parameter(…) * 0.01, wants a gradient that nobody uses.
     kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+    own = set(map(id, model.parameters()))
+    memo: dict[int, Any] = {
+        id(tensor): tensor.detach().clone().requires_grad_(bool(made_of) and own.isdisjoint(made_of))
+        for tensor in kept
+        if not tensor.is_leaf
+        for made_of in [set(map(id, leaves([tensor])))]
+    }
     try:
         return copy.deepcopy((model, optimizer), memo)
     except Exception as error:

@@ -26,6 +26,10 @@ LEARNT_SOMETHING = 0.8
 NOTHING = 1e-6
 SLOW = 0.01
 """Momentum below which running statistics need hundreds of batches."""
+HASTY = 0.5
+"""Momentum above which running statistics are those of the last batch or two."""
+LAST, LOST = 12, 0.03
+"""Last batches whose averages are tried; what these may cost, of the loss of guessing."""
 STEADY = 0.2
 """Of the difference of the two modes: a loss that changes by more from one look to the next tells nothing of them."""
 MODES = 8
@@ -49,7 +53,8 @@ MODES_APART = Disease(
     "evaluation is worse than training on the same samples",
     f"of a net that has learnt (in training mode a loss below {LEARNT_SOMETHING:g} of that of knowing nothing), the loss "
     f"of the same weights and samples is larger in evaluation mode by more than {APART:g} of that (an error where "
-    f"it is above {USELESS:g} of that); now, or after the steps of a trial",
+    f"it is above {USELESS:g} of that); now, or after the steps of a trial; at a momentum above {HASTY:g} by {LOST:g}, on the "
+    f"averages that {LAST} random halves of the samples leave",
     "In evaluation, batch norm takes running averages in place of the batch's statistics: avg ← (1 − m) avg + m batch. "
     "They follow within some 1/m batches, and hold only for inputs like those they were averaged of. Dropout in front of a "
     "batch norm changes the variance that it averages.",
@@ -209,7 +214,7 @@ def modes_apart(view: View) -> Finding | None:
         Evidence(
             f"loss in evaluation mode less that in training mode{when}, over that of knowing nothing",
             gap,
-            APART,
+            APART if gap > APART else LOST,
             True,
             severity="error" if evaluation > USELESS * chance else "warning",
         ),
@@ -227,15 +232,26 @@ def _gap(
     copy, _ = copy_of(model)
     training = _loss(copy.train(), batches, view)
     copy, _ = copy_of(model)
-    evaluation = _loss(copy.eval(), batches, view)
-    if not 0 <= training < LEARNT_SOMETHING * chance or not evaluation - training > APART * chance:
+    norms = [module for module in copy.modules() if getattr(module, "running_mean", None) is not None]
+    hasty = [m.momentum for m in norms if m.momentum is not None and m.momentum > HASTY]
+    evaluation = _after_halves(copy, batches, view) if hasty else _loss(copy.eval(), batches, view)
+    limit = LOST if hasty else APART
+    if not 0 <= training < LEARNT_SOMETHING * chance or not evaluation - training > limit * chance:
         return None
-    again = _loss(copy, batches, view)
+    again = evaluation if hasty else _loss(copy, batches, view)
     if abs(again - evaluation) > STEADY * (evaluation - training):  # the loss draws numbers of its own
         return None
-    closed = training + APART * chance
+    closed = training + limit * chance
     inputs = batches[0][:-1]
-    norms = [module for module in copy.modules() if getattr(module, "running_mean", None) is not None]
+    if hasty and _averaged(copy, batches, view, dropout=True) < closed:
+        return training, evaluation, (
+            f"at momentum={max(hasty):g} the running averages are those of the last batch alone, and as chance has drawn it",
+            Cure(
+                "for module in model.modules():\n"
+                '    if getattr(module, "running_mean", None) is not None:\n'
+                "        module.momentum = 0.1  # each batch counts a tenth; another library's momentum may be 1 less this"
+            ),
+        )  # fmt: skip
     if norms and _averaged(copy, batches, view, dropout=True) < closed:
         slow = [m.momentum for m in norms if m.momentum is not None and m.momentum < SLOW]
         updates = max(int(m.num_batches_tracked.item()) for m in norms if m.num_batches_tracked is not None)
@@ -256,6 +272,19 @@ def _gap(
         "a layer computes something else than what was trained",
         Cure("print([name for name, m in model.named_modules() if not m.training])  # which of them ask for self.training?"),
     )  # fmt: skip
+
+
+def _after_halves(model: nn.Module, batches: Sequence[Any], view: View) -> float:
+    """Mean loss in evaluation mode, with running statistics as several random halves of the first batch leave them."""
+    *inputs, target = batches[0]
+    losses = []
+    for seed in range(LAST):
+        manual_seed(seed)
+        rows = ops.randperm(len(inputs[0]), device=inputs[0].device)[: max(2, len(inputs[0]) // 2)]
+        with no_grad():
+            model.train()(*[x[rows] for x in inputs])
+        losses.append(_loss(model.eval(), [(*inputs, target)], view))
+    return sum(losses) / len(losses)
 
 
 def _loss(model: nn.Module, batches: Sequence[Any], view: View) -> float:

@@ -8,13 +8,17 @@ from functools import partial
 from typing import Any
 
 from kobai import nn, ops
+from kobai.autograd import grad
 from kobai.core.grad_mode import no_grad
 from kobai.lab.doctor.cures import Cure, Patient, unfreeze
-from kobai.lab.doctor.cures_of_parameters import hold, redraw, register, set_group_rate
+from kobai.lab.doctor.cures_of_parameters import hold, redraw, register, set_group_rate, thaw
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.ledger import Stranger, Trainee
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import copied
+from kobai.train.batches import device_of
+from kobai.train.step import computing
 
 OF_USE, SURELY, DRAWS = 0.2, 0.4, 6
 """Weights that hold something learnt: with them as they are the loss ends lower by so much than with them shuffled, or is
@@ -64,7 +68,8 @@ CUT_OFF = Disease(
 FROZEN = Disease(
     "frozen",
     "weights that are frozen before they have learnt",
-    f"weights with requires_grad=False that the optimizer holds; without trials a note; {_LEARNT}",
+    f"weights with requires_grad=False that the optimizer holds; without trials a note; {_LEARNT}; or such weights that are "
+    "all zeros, held or not, where the loss has a gradient for them: so an adapter begins, and it has learnt nothing",
     "Freezing keeps what was learnt. Random weights hold nothing to keep, and a layer that stays random can only be made "
     "up for by those after it.",
     "Yosinski et al., How transferable are features in deep neural networks?, NeurIPS 2014",
@@ -243,8 +248,10 @@ def frozen(view: View) -> Finding | None:
     ledger = view.ledger
     still = [t for t in ledger.trainees if not t.wanted and t.group is not None and ledger.given]
     weights = [t for t in still if t.parameter.ndim > 1]
-    if not weights or not any(t.wanted for t in ledger.trainees):
+    if not any(t.wanted for t in ledger.trainees):
         return None
+    if not weights:
+        return _zeros(view)
     if view.trials is not None and learnt(view, weights):
         return None
     note = view.trials is None
@@ -260,6 +267,35 @@ def frozen(view: View) -> Finding | None:
         cure=unfreeze(_layers(weights)),
         where=_layers(weights),
         severity="note" if note else "warning",
+    )
+
+
+def _zeros(view: View) -> Finding | None:
+    """Frozen parameters that are all zeros, as the second factor of a low-rank correction is at first."""
+    assert view.ledger is not None
+    ledger = view.ledger
+    with no_grad():
+        still = [
+            t for t in ledger.trainees if not t.wanted and t.parameter.ndim > 1 and not bool(t.before.any().item())
+        ]
+    if not still or not ledger.given:
+        return None
+    model, _ = copied(ledger.case)
+    zeros = {t.name: model.get_parameter(t.name).requires_grad_(True) for t in still}
+    *inputs, target = ledger.case.batch
+    with computing(view.precision, device_of(model).type):
+        slopes = grad(view.loss_fn(model(*inputs), target), list(zeros.values()), allow_unused=True)
+    moved = [t for t, slope in zip(still, slopes, strict=True) if slope is not None and bool(slope.any().item())]
+    if not moved:
+        return None
+    beside = [t for t in ledger.trainees if not t.wanted and t.layer in _layers(moved)]
+    return FROZEN.found(
+        _share(view, moved, "that are frozen at zero"),
+        cause=f"{_names(moved)} {_be(moved, 'has', 'have')} requires_grad=False and {_be(moved)} all zeros: nothing learnt is "
+        "in there, and the loss would be lower with other numbers. Were adapters frozen together with what they adapt?",
+        cure=thaw([(t.name, t.group is not None) for t in beside]),
+        where=_layers(moved),
+        severity="warning",
     )
 
 
