@@ -158,7 +158,16 @@ def adam(**options: Any) -> Any:
     return lambda parameters: kobai.optim.Adam(parameters, lr=1e-2, **options)
 
 
+def squeezed(epsilon: float) -> View:
+    """A net with batch norms of this epsilon."""
+    kobai.manual_seed(0)
+    parts = [part for n in (20, 40, 40) for part in (nn.Linear(n, 40), nn.BatchNorm1d(40, epsilon), nn.ReLU())]
+    model = nn.Sequential(*parts, nn.Linear(40, 4))
+    return seen(model, batch(512), optimizer=sgd(0.02), trials=True)
+
+
 EXAMPLES = {
+    "norms.norm_hides": Example(lambda: squeezed(40.0), lambda: squeezed(1e-3)),
     "settings.setting": Example(
         lambda: seen(data=batch(256), optimizer=adam(eps=1e6), trials=True),
         lambda: seen(data=batch(256), optimizer=adam(betas=(0.5, 0.9), eps=1e-4), trials=True),

@@ -156,3 +156,20 @@ def test_labels_are_not_blamed_for_a_net_that_has_not_begun_to_learn() -> None:
     model = nn.Sequential(nn.Linear(12, 32), nn.Tanh(), nn.Linear(32, 2))
     found = diagnose(model, (x, t), F.cross_entropy, kobai.optim.SGD(model.parameters(), lr=0.3))
     assert "labels-unrelated" not in names(found)
+
+
+@pytest.mark.parametrize("depends", [True, False])
+def test_a_norm_of_samples_before_all_weights(depends: bool) -> None:
+    """Found where the label is the size of a sample, and not where it is its direction."""
+    kobai.manual_seed(0)
+    size = (kobai.arange(1024) % 4).float()
+    x = 0.4 * kobai.randn(1024, 20) * (0.7 * size).exp()[:, None]
+    t = size.long() if depends else (x[:, 0] > 0).long()
+    layers = nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 4)
+    model = nn.Sequential(nn.LayerNorm(20), *layers)
+    optimizer = kobai.optim.Adam(model.parameters(), lr=1e-2)
+    hidden = [f for f in diagnose(model, (x, t), F.cross_entropy, optimizer).findings if f.disease == "norm-hides"]
+    assert bool(hidden) == depends
+    if depends:
+        assert hidden[0].where == ("0",)
+        assert hidden[0].cure.code.startswith("model[0] = nn.Identity()")
