@@ -11,7 +11,7 @@ from small_nets import batch
 import kobai
 from kobai import nn
 from kobai.lab import diagnose
-from kobai.lab.doctor.rules import activations, counted, data, gradients, optimisers, reads
+from kobai.lab.doctor.rules import activations, counted, data, gradients, optimisers, outputs, reads
 from kobai.nn import functional as F
 
 
@@ -211,3 +211,63 @@ def test_a_rate_that_was_multiplied_by_itself_is_named(share: float, named: bool
 
     found = optimisers.schedule_left(seen(optimizer=made))
     assert (found is not None and "LambdaLR" in found.cause and found.severity == "warning") == named
+
+
+class Partners(nn.Module):
+    """Of two views of each sample: likenesses of the first with its own second, then with those of the last batch."""
+
+    others: kobai.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 8))
+        self.register_buffer("others", F.normalize(kobai.randn(8, 8), dim=1))
+
+    def forward(self, x: Any) -> Any:
+        first, second = (F.normalize(self.encoder(view), dim=1) for view in (x, x + 0.05 * kobai.randn_like(x)))
+        scores = kobai.cat([(first * second).sum(1, keepdim=True), first @ self.others.T], 1) / 0.1
+        if self.training:
+            self.others = second[:8].detach()
+        return scores
+
+
+def test_one_target_is_right_where_scores_compare_inputs_with_each_other() -> None:
+    kobai.manual_seed(0)
+    x, t = kobai.randn(64, 10), kobai.zeros(64, dtype=kobai.int64)
+    for quick in (True, False):
+        model = Partners()
+        optimizer = kobai.optim.Adam(model.parameters(), lr=1e-3)
+        found = diagnose(model, (x, t), F.cross_entropy, optimizer, quick=quick).findings
+        assert not {"no-signal", "cannot-fit", "bounded-scores"} & {f.disease for f in found}
+    assert data.alike_targets(seen(nn.Linear(10, 9), (x, t))) is not None
+
+
+class Experts(nn.Module):
+    """Two experts, and a gate that is called last: what it can say alone has bounds, and the experts have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1)) for _ in range(2)])
+        self.gate = nn.Linear(6, 2)
+
+    def forward(self, x: Any) -> Any:
+        answers = kobai.cat([expert(x) for expert in self.experts], 1)
+        return (answers * F.softmax(self.gate(x), dim=1)).sum(1, keepdim=True)
+
+
+def test_an_end_is_not_bounded_where_a_copy_goes_beyond() -> None:
+    kobai.manual_seed(0)
+    x = kobai.randn(256, 6)
+    t = 3 * x[:, :1] - 2 * x[:, 1:2]
+    found = seen(Experts(), (x, t), F.mse_loss, lambda parameters: kobai.optim.Adam(parameters, lr=3e-2))
+    assert outputs.bounded_scores(found) is None
+    model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid())
+    assert outputs.bounded_scores(seen(model, (x, t), F.mse_loss)) is not None
+
+
+def test_a_cure_that_does_not_fit_is_none() -> None:
+    kobai.manual_seed(0)
+    x, t = kobai.randn(64, 3, 4, 4), 4 * kobai.rand(64, 3, 8, 8) - 2
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Upsample(scale_factor=2))
+    for finding in diagnose(model, (x, t), F.mse_loss, kobai.optim.SGD(model.parameters(), lr=0.1)).findings:
+        assert finding.tried is None or not finding.tried.helped or finding.tried.after < finding.tried.before

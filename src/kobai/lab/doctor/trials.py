@@ -19,7 +19,7 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor.budget import Postponed
 from kobai.lab.doctor.cures import Action, Patient
 from kobai.lab.doctor.findings import Case, Finding, Tried
-from kobai.optim import SGD, Optimizer
+from kobai.optim import SGD, Adam, Optimizer
 from kobai.random import default_generator, manual_seed
 from kobai.train.batches import device_of
 from kobai.train.step import computing
@@ -127,6 +127,16 @@ def copy_of(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[nn.Mo
         ) from error
 
 
+UNFITTING = (ValueError, RuntimeError, TypeError, IndexError)
+"""What says that a change does not fit the model, or the outputs the loss: no loss is as high."""
+
+
+def by_adam(rate: float, patient: Patient) -> None:
+    """Train a patient by Adam, and without clipping."""
+    patient.optimizer = Adam([p for p in patient.model.parameters() if p.requires_grad], lr=rate)
+    patient.clip_grad_norm = None
+
+
 def described(model: nn.Module) -> str:
     """The model in a few words."""
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -151,10 +161,9 @@ def train(
     loss_fn = patient.loss_fn or case.loss_fn
     *inputs, target = batches[0]
     with computing(case.precision, device_of(patient.model).type):
-        output = patient.model(*inputs)
         try:
-            loss = loss_fn(output, target)
-        except ValueError:  # it refuses them: no loss is as high
+            loss = loss_fn(patient.model(*inputs), target)
+        except UNFITTING:
             return (math.inf,) * steps
     if not loss.requires_grad:  # nothing is trained
         return (float(loss.item()),) * steps
@@ -274,10 +283,9 @@ class Trials:
         losses = []
         with evaluated(patient.model) as model, computing(self.case.precision, device_of(model).type):
             for *inputs, target in batches:
-                output = model(*inputs)
                 try:
-                    losses.append(float(loss_fn(output, target).item()))
-                except ValueError:  # as in train()
+                    losses.append(float(loss_fn(model(*inputs), target).item()))
+                except UNFITTING:
                     return math.inf
         mean = sum(losses) / len(losses)
         return mean if math.isfinite(mean) else math.inf

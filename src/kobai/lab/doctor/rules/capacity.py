@@ -13,16 +13,15 @@ import numpy as np
 from kobai import nn
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Cure, Patient
+from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.cures_of_capacity import activate, drop_less, widen
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, graded
 from kobai.lab.doctor.flow import Passage, flow
 from kobai.lab.doctor.rules.course import guessing
 from kobai.lab.doctor.rules.data import FAULTS
 from kobai.lab.doctor.rules.view import LEARNT, NORMALISERS, View
-from kobai.lab.doctor.trials import taken
+from kobai.lab.doctor.trials import by_adam, taken
 from kobai.nn import init as initialisers
-from kobai.optim import Adam
 from kobai.random import manual_seed
 from kobai.xp import to_host
 
@@ -228,7 +227,7 @@ def cannot_fit(view: View) -> Finding | None:
         return None
     least = math.inf
     for rate in RATES:
-        course = trials.course(f"{n} samples by heart, Adam {rate:g}", partial(_by_adam, rate), batches=[some])
+        course = trials.course(f"{n} samples by heart, Adam {rate:g}", partial(by_adam, rate), batches=[some])
         left = trials.loss(course.patient, [some])
         least = min(least, course.end, math.inf if left is None else left)
         if least < UNFIT_SOME * guess:
@@ -340,8 +339,3 @@ def fits(view: View) -> bool:
         return False
     course, guess = view.trials.course(), min(view.guesses([b[-1] for b in view.trials.fitted]), default=0.0)
     return max(course.end, course.held or 0.0) < FITS * guess
-
-
-def _by_adam(rate: float, patient: Patient) -> None:
-    patient.optimizer = Adam([p for p in patient.model.parameters() if p.requires_grad], lr=rate)
-    patient.clip_grad_norm = None

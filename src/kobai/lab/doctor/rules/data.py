@@ -10,14 +10,14 @@ from kobai import ops
 from kobai.autograd import grad
 from kobai.core.grad_mode import enable_grad, no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Cure, standardise_inputs
+from kobai.lab.doctor.cures import Cure, Patient, standardise_inputs
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.counted import balancing
 from kobai.lab.doctor.rules.ends import untouched
 from kobai.lab.doctor.rules.pulls import counted
 from kobai.lab.doctor.rules.relations import Numbers
-from kobai.lab.doctor.rules.view import View
-from kobai.lab.doctor.trials import undisturbed
+from kobai.lab.doctor.rules.view import AWHILE, LEARNT, View
+from kobai.lab.doctor.trials import by_adam, copied, end_of, train, undisturbed
 from kobai.xp import to_host
 
 LOSSES = ("mixed-targets", "constant-loss", "no-least-loss", "bounded-scores")
@@ -35,7 +35,7 @@ OPTIMISER = ("steps-uphill", "weight-decay-too-large", "momentum-too-high", "opt
 FEW = 16
 """Samples. In a smaller batch all may have one class, or half of the units be 0, by chance."""
 
-CONSTANT = 1e-5
+CONSTANT, BLIND_RATE = 1e-5, 1e-2
 INPUT_LARGE, INPUT_SMALL, FEATURES_APART, OFFSET = 10.0, 1e-2, 100.0, 10.0
 MADE_UP = 0.1
 """A normalised first stage with this much signal has made up for the scale of the inputs."""
@@ -57,7 +57,8 @@ NO_SIGNAL = Disease(
     "no-signal",
     "no signal",
     f"inputs that differ from sample to sample by less than {CONSTANT:g} of their size; one target in a whole batch of "
-    f"{FEW} or more (a warning where there are two classes, of which one may be rare); no parameter that is given a "
+    f"{FEW} or more, if a copy learns it in {AWHILE} steps from inputs that are all the same (a warning where there are two "
+    "classes, of which one may be rare); no parameter that is given a "
     "gradient; or a gradient that is 0 for every weight, while the last layer is given a signal",
     "From inputs that are all alike nothing can be told apart, and without a gradient nothing is changed.",
     "definition of the loss's gradient",
@@ -135,7 +136,7 @@ def constant_inputs(view: View) -> Finding | None:
 def alike_targets(view: View) -> Finding | None:
     """One target for all samples: sorted data, wrong labels – or, of two classes, a rare one."""
     t = view.target
-    if not isinstance(t, Tensor) or t.ndim == 0 or len(t) < FEW or not _constant(t):
+    if not isinstance(t, Tensor) or t.ndim == 0 or len(t) < FEW or not _constant(t) or not _answered_blindly(view):
         return None
     two = view.classes in (1, 2) or view.binary
     rare = ", or the other class is rare: then draw batches in which it is found (WeightedRandomSampler)" if two else ""
@@ -357,6 +358,27 @@ def _slope_of(view: View, target: Tensor) -> float:
         except Exception:  # outputs of another form
             return 0.0
     return 0.0 if slope is None else float(slope.abs().double().pow(2).sum().item()) ** 0.5
+
+
+def _answered_blindly(view: View) -> bool:
+    """Whether a copy learns the targets from inputs that are all the first one.
+
+    It does not where scores compare inputs with each other and the first is always to be the highest, nor is that asked where a
+    row has targets of 0 and 1.
+    """
+    t = view.target
+    if view.binary and bool((t != t.reshape(-1)[0]).any().item()):
+        return False
+    if view.ledger is None or view.live:
+        return True
+    case = view.ledger.case
+    *inputs, target = case.batch
+    alike = (*[x[:1].expand(x.shape).contiguous() for x in inputs], target)
+    with undisturbed():
+        patient = Patient(*copied(case))
+        by_adam(BLIND_RATE, patient)
+        losses = train(patient, case, [alike], AWHILE)
+    return end_of(losses) < LEARNT * losses[0]
 
 
 def _constant(t: Tensor) -> bool:

@@ -70,7 +70,8 @@ SCHEDULE_ENDED = Disease(
     f"in half of the epochs the learning rate is below {GONE:g} of the first epoch's, the training loss has stood "
     "still for two "
     f"epochs (less than {STILL:.0%} each), and is still above {UNDONE:g} of the first; or in the beginning it is below a "
-    "thousandth of the rate that the schedule begins with, or that rate times itself (a warning), while a copy learns at that rate",
+    "thousandth of the rate that the schedule begins with, or that rate times itself (a warning), while a copy learns at that "
+    "rate",
     "Steps are proportional to the rate: of a rate divided by ten again and again, the sum of all steps that are still to come "
     "is not larger than the next one.",
     "Robbins and Monro 1951 (the sum of all rates must be infinite); Loshchilov and Hutter, SGDR, 2017",

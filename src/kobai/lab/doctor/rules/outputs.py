@@ -18,6 +18,10 @@ from kobai.lab.doctor.rules.view import View
 FLOOR, FLOOR_SOME = 0.5, 0.1
 """Least loss that outputs can reach, over that of the best constant output."""
 
+REFUTED = 0.9
+"""Loss of a copy over the least that its end was thought to reach, each over that of guessing, below which that was wrong:
+other layers lead there too."""
+
 FLAT, PRESSED = 0.9, 0.2
 """Shares of outputs without a gradient: of all, or of a class; and of scores that the loss presses against a bound."""
 
@@ -62,6 +66,8 @@ def bounded_scores(view: View) -> Finding | None:
         bounded = FLOOR_SOME * reach.guess < least < math.inf and free < FLOOR * least
         if not (0 < reach.guess < math.inf and bounded):
             return _flat(view, end, reach)
+        if view.left < REFUTED * least / reach.guess:  # it can: a copy's does
+            return None
         where, name = _named(view, end)
         cure = _cure(view, end, where, name)
         flat = _flat(view, end, reach)
