@@ -14,7 +14,7 @@ from zlib import crc32
 
 import pytest
 
-SHARDS = 4
+SHARDS = 8
 """Days in which ``--shard today`` has run every test."""
 
 

@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.skipif(not dispatch.numba_instal
 LOOPS = "recurrent|conv|norm|softmax|linear|training (cnn|lstm|attention)"
 
 
+@pytest.mark.rest
 def test_compiled_loops_have_the_bits_of_loaded_ones(tmp_path):
     """Also where a process finds some on disk and compiles others."""
     where = {"KOBAI_CACHE": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "machine")}

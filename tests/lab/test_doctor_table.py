@@ -129,6 +129,7 @@ def named(case: Net, found: Diagnosis) -> bool:
 
 
 @pytest.mark.thorough
+@pytest.mark.rest
 def test_sizes_of_the_table() -> None:
     kinds = Counter(case.disease == "healthy" for case, _ in table())
     assert kinds[False] >= 40
@@ -193,6 +194,7 @@ def treatable() -> list[tuple[Net, Diagnosis]]:
 
 
 @pytest.mark.thorough
+@pytest.mark.rest
 def test_every_cure_lowers_the_loss() -> None:
     """By a tenth at least, so that luck does not count."""
     failed = []
