@@ -237,7 +237,7 @@ def test_a_net_that_has_learnt_is_not_ill() -> None:
     """Training drives tanh into its flat parts; and at the end steps are small."""
     model, data = net("normal(0.6)", "tanh", depth=2), batch()
     fresh = diagnose(model, data, optimizer=kobai.optim.SGD(model.parameters(), lr=0.1), quick=True)
-    assert fresh.errors[0].disease == "saturated"
+    assert fresh.findings[0].disease == "saturated"
     optimizer = kobai.optim.SGD(model.parameters(), lr=0.1)
     Trainer(model, optimizer).fit([data] * 1000, epochs=1)
     found = diagnose(model, data, optimizer=optimizer)

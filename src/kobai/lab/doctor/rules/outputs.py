@@ -19,8 +19,8 @@ FLOOR, FLOOR_SOME = 0.5, 0.1
 """Least loss that outputs can reach, over that of the best constant output."""
 
 REFUTED = 0.9
-"""Loss of a copy over the least that its end was thought to reach, each over that of guessing, below which that was wrong:
-other layers lead there too."""
+"""Loss of a copy after its training over the least that its end was thought to reach, below which that was wrong: other layers
+lead to the output too."""
 
 FLAT, PRESSED = 0.9, 0.2
 """Shares of outputs without a gradient: of all, or of a class; and of scores that the loss presses against a bound."""
@@ -66,7 +66,7 @@ def bounded_scores(view: View) -> Finding | None:
         bounded = FLOOR_SOME * reach.guess < least < math.inf and free < FLOOR * least
         if not (0 < reach.guess < math.inf and bounded):
             return _flat(view, end, reach)
-        if view.left < REFUTED * least / reach.guess:  # it can: a copy's does
+        if _gone_beyond(view, end, REFUTED * least):
             return None
         where, name = _named(view, end)
         cure = _cure(view, end, where, name)
@@ -86,6 +86,15 @@ def bounded_scores(view: View) -> Finding | None:
         where=[where] if where is not None else [],
         severity="error" if severe else share.severity,
     )
+
+
+def _gone_beyond(view: View, end: End, bound: float) -> bool:
+    """Whether a copy that was trained for a while has a loss below the bound on the samples that gave it."""
+    if view.copy is None:
+        return False
+    with no_grad():
+        loss = end.loss_fn(view.copy.patient.model(*end.inputs), end.target)
+    return float(loss.item()) < bound
 
 
 def _cause(view: View, end: End, reach: Reach, name: str) -> str:

@@ -17,7 +17,7 @@ from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
 from kobai.lab.doctor.cures import Cure, Patient, Standardise
 from kobai.lab.doctor.rules.ends import STEPS, End, untouched
-from kobai.lab.doctor.trials import Trials, copied, end_of, train, undisturbed
+from kobai.lab.doctor.trials import Course, Trials, copied, train, undisturbed
 from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.nn.batchnorm import _NormBase
 from kobai.nn.init import _calculate_fan_in_and_fan_out
@@ -280,17 +280,21 @@ class View:
         return bool(self.losses) and self.chance is not None and self.losses[0] < LEARNT * self.chance
 
     @cached_property
-    def left(self) -> float:
-        """Part of the loss of guessing that is left to a copy after a trial, or else after AWHILE steps on the batch; NaN where
-        that is not known."""
-        if self.ledger is None or self.live or self.chance is None:
-            return math.nan
+    def copy(self) -> Course | None:
+        """A copy after a trial, or else after AWHILE steps on the batch; None where nothing is trained."""
+        if self.ledger is None or self.live:
+            return None
         if self.trials is not None:
-            return self.trials.course().end / self.chance
+            return self.trials.course()
         case = self.ledger.case
         with undisturbed():
-            losses = train(Patient(*copied(case), case.clip_grad_norm), case, [case.batch], AWHILE)
-        return end_of(losses) / self.chance
+            patient = Patient(*copied(case), case.clip_grad_norm)
+            return Course(patient, train(patient, case, [case.batch], AWHILE), None)
+
+    @cached_property
+    def left(self) -> float:
+        """Part of the loss of guessing that is left to a :attr:`copy`; NaN where that is not known."""
+        return math.nan if self.chance is None or self.copy is None else self.copy.end / self.chance
 
     @cached_property
     def end(self) -> End | None:
