@@ -1,7 +1,8 @@
-"""How good a model's answers to the rows of a table are: scikit-learn's scores, without the seconds that its import takes."""
+"""How good a model's answers to the rows of a table are, by scikit-learn."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,9 @@ import numpy as np
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.data import Preparation
+from kobai.data.tables.needs import sklearn_metrics
 from kobai.nn import functional as F
 from kobai.xp import to_host
-
-Host = np.ndarray[Any, Any]
 
 NAMES = {
     "accuracy": "accuracy",
@@ -28,54 +28,45 @@ NAMES = {
 
 
 def scores(preparation: Preparation, output: Tensor, target: Tensor) -> dict[str, float]:
-    """Scores of a model's outputs for the rows of a table, NaN where one is not defined; scikit-learn's numbers.
+    """Scores of a model's outputs for the rows of a table, NaN where one is not defined.
 
     Classes: accuracy; its mean over the classes (``balanced_accuracy``); ``f1``, the mean over the classes too, or of the
     second of two; the area under the ROC curve, one class against the others; ``log_loss``. Values, in the target's own unit:
     R² = 1 − Σ(t − y)² / Σ(t − t̄)², the root of the mean squared error, the mean absolute error.
     """
+    metrics = sklearn_metrics()
     with no_grad():
         answered = output if preparation.task == "regression" else F.softmax(output.float(), dim=1)
     y, t = to_host(answered.array).astype(np.float64), to_host(target.array)
     if preparation.task == "regression":
-        return _of_values(values(preparation, y), values(preparation, t))
+        y, t = values(preparation, y), values(preparation, t)
+        error = y - t
+        r2 = float(metrics.r2_score(t, y)) if len(t) > 1 else float("nan")
+        return {"r2": r2, "rmse": float(np.sqrt((error**2).mean())), "mae": float(abs(error).mean())}
     said, k = y.argmax(axis=1), len(preparation.classes)
     y /= y.sum(axis=1, keepdims=True)
-    true, taken, right = (np.bincount(which, minlength=k) for which in (t, said, t[said == t]))
-    either = true + taken
-    f1 = 2 * right / np.maximum(either, 1)
-    of = y[np.arange(len(t)), t].clip(np.finfo(np.float64).eps, 1.0)
-    return {
-        "accuracy": float((said == t).mean()),
-        "balanced_accuracy": float((right[true > 0] / true[true > 0]).mean()),
-        "f1": float(f1[1] if k == 2 else f1[either > 0].mean()),
-        "roc_auc": _auc(t, y),
-        "log_loss": float(-np.log(of).mean()),
-    }
+    labels = list(range(k))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class without a row is no fault of the model
+        return {
+            "accuracy": float((said == t).mean()),
+            "balanced_accuracy": float(metrics.balanced_accuracy_score(t, said)),
+            "f1": float(metrics.f1_score(t, said, average="binary" if k == 2 else "macro", zero_division=0.0)),
+            "roc_auc": _auc(metrics, t, y),
+            "log_loss": float(metrics.log_loss(t, y, labels=labels)),
+        }
 
 
-def _of_values(y: Host, t: Host) -> dict[str, float]:
-    error, spread = y - t, ((t - t.mean()) ** 2).sum()
-    r2 = float("nan") if len(t) < 2 else 1 - (error**2).sum() / spread if spread else float(not error.any())
-    return {"r2": float(r2), "rmse": float(np.sqrt((error**2).mean())), "mae": float(abs(error).mean())}
-
-
-def _auc(t: Host, y: Host) -> float:
-    """Mean over the classes that have rows in and outside them: the share of pairs, one row of each side, in the right order.
-
-    By the sum of ranks (Mann and Whitney, 1947); equal probabilities share theirs.
-    """
+def _auc(metrics: Any, t: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
+    """Mean over the classes that have rows in and outside them."""
     there = [k for k in range(y.shape[1]) if 0 < (t == k).sum() < len(t)]
-    found = []
-    for k in there[-1:] if y.shape[1] == 2 else there:
-        _, place, count = np.unique(y[:, k], return_inverse=True, return_counts=True)
-        rank, inside = (np.cumsum(count) - (count - 1) / 2)[place], t == k
-        n = inside.sum()
-        found.append((rank[inside].sum() - n * (n + 1) / 2) / (n * (len(t) - n)))
+    if y.shape[1] == 2:
+        there = there[-1:]
+    found = [metrics.roc_auc_score(t == k, y[:, k]) for k in there]
     return float(np.mean(found)) if found else float("nan")
 
 
-def values(preparation: Preparation, standardised: Host) -> Host:
+def values(preparation: Preparation, standardised: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Values (N,) of a regression in the target's own unit."""
-    found: Host = standardised.astype(np.float64).reshape(-1) * preparation.scale + preparation.shift
+    found: np.ndarray[Any, Any] = standardised.astype(np.float64).reshape(-1) * preparation.scale + preparation.shift
     return found

@@ -40,6 +40,13 @@ def charset_normalizer() -> Any:
     return charset_normalizer
 
 
+def sklearn_metrics() -> Any:
+    """scikit-learn's metrics."""
+    with needed("scikit-learn", "measuring the answers to tables"):
+        import sklearn.metrics
+    return sklearn.metrics
+
+
 def check_engine(name: str, what: str) -> None:
     """DataError unless the package is there by which pandas reads a kind of file."""
     with needed(name, what, f"pip install {name}"):
