@@ -426,7 +426,6 @@ CURES = {
     "group_norm": lambda x: ([("6", 4)],),
     "average_anew": lambda x: ([x],),
     "train_again": lambda x: (True,),
-    "set_epsilon": lambda x: (["6"], 1.0),
     "without": lambda x: (["2", "4"],),
     "unfreeze": lambda x: (["1"],),
     "register": lambda x: ([("", "extra", "Parameter")],),

@@ -87,7 +87,6 @@ def state(model: nn.Module, optimizer: Any, x: Any, loss_fn: Any, t: Any) -> dic
 def test_the_code_of_a_cure_does_what_its_action_does(name: str) -> None:
     kobai.manual_seed(0)
     norm = [nn.BatchNorm1d(4, momentum=1e-4)] if name in ("group_norm", "average_anew", "train_again") else []
-    norm = [nn.LayerNorm(4)] if name == "set_epsilon" else norm
     model = nn.Sequential(*mlp(20, [30, 30], 4, activation="tanh"), *norm, nn.RNN(4, 5)).requires_grad_(
         name not in ("unfreeze", "thaw")
     )

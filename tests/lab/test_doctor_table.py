@@ -86,7 +86,7 @@ CURES_ELSEWHERE = {
     *("descend", "probabilities", "set_rate", "group_norm", "average_anew", "without"),
     *("weigh_classes", "weigh_ones", "leave_out", "leave_out_zeros", "smooth_not"),
     *("train_again", "shrink", "one_by_one", "with_positions"),
-    *("fill_in", "convert", "one_scale", "channels_first", "thaw", "set_epsilon", "targets_on_two_sides"),
+    *("fill_in", "convert", "one_scale", "channels_first", "thaw", "targets_on_two_sides"),
 }
 STEPS = 100
 TRIALS = {"weight-decay-too-large", "momentum-too-high"}

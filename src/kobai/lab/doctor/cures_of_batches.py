@@ -68,18 +68,6 @@ def without(layers: Sequence[str]) -> tuple[str, Action]:
 
 
 @cure
-def set_epsilon(layers: Sequence[str], epsilon: float) -> tuple[str, Action]:
-    """Another epsilon of norms."""
-
-    def action(patient: Patient) -> None:
-        for path in layers:
-            module: Any = patient.model.get_submodule(path)
-            module.eps = epsilon
-
-    return f"for norm in [{', '.join(map(expression, layers))}]:\n    norm.eps = {epsilon:g}", action
-
-
-@cure
 def train_again(overridden: bool) -> tuple[str, Action]:
     """All parts in training mode; ``overridden``: in spite of a ``train()`` of the model's own that leaves some behind."""
 

@@ -85,7 +85,7 @@ def tried(findings: Iterable[Finding], view: View) -> tuple[Finding, ...]:
     that learns well without a cure, and a note in one that learns nearly all there is, though a cure may be faster.
     """
     if view.trials is None:
-        return tuple(doubted(findings, view))
+        return doubted(findings, view)
     trials, found = view.trials, list(doubted(findings, view))
     least = "note" if guessing(view) is None else "warning" if view.optimizer is not None else "error"
     trials.purse += CURING

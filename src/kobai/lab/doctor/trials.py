@@ -39,6 +39,9 @@ WAIT times as long by the clock on the wall."""
 LEAST = 20
 """Steps of a trial, however long they take."""
 
+AWHILE = 60
+"""Steps on the batch after which it shows whether a net learns, where there is no trial."""
+
 EXAMINING, CURING = 4.5, 3.0
 """Seconds for the trials of examinations, and further ones for those of cures, after which no more is begun."""
 
@@ -127,10 +130,6 @@ def copy_of(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[nn.Mo
         ) from error
 
 
-UNFITTING = (ValueError, RuntimeError, TypeError, IndexError)
-"""What says that a change does not fit the model, or the outputs the loss: no loss is as high."""
-
-
 def by_adam(rate: float, patient: Patient) -> None:
     """Train a patient by Adam, and without clipping."""
     patient.optimizer = Adam([p for p in patient.model.parameters() if p.requires_grad], lr=rate)
@@ -161,9 +160,10 @@ def train(
     loss_fn = patient.loss_fn or case.loss_fn
     *inputs, target = batches[0]
     with computing(case.precision, device_of(patient.model).type):
+        output = patient.model(*inputs)
         try:
-            loss = loss_fn(patient.model(*inputs), target)
-        except UNFITTING:
+            loss = loss_fn(output, target)
+        except ValueError:  # it refuses them: no loss is as high
             return (math.inf,) * steps
     if not loss.requires_grad:  # nothing is trained
         return (float(loss.item()),) * steps
@@ -208,6 +208,15 @@ class Course:
     def end(self) -> float:
         """See :func:`end_of`."""
         return end_of(self.losses)
+
+
+def awhile(case: Case, change: Action | None = None, batch: Any = None) -> Course:
+    """A copy's training for AWHILE steps on its batch, or on another one, where there are no trials."""
+    with undisturbed():
+        patient = Patient(*copied(case), case.clip_grad_norm)
+        if change is not None:
+            change(patient)
+        return Course(patient, train(patient, case, [case.batch if batch is None else batch], AWHILE), None)
 
 
 class Trials:
@@ -283,9 +292,10 @@ class Trials:
         losses = []
         with evaluated(patient.model) as model, computing(self.case.precision, device_of(model).type):
             for *inputs, target in batches:
+                output = model(*inputs)
                 try:
-                    losses.append(float(loss_fn(model(*inputs), target).item()))
-                except UNFITTING:
+                    losses.append(float(loss_fn(output, target).item()))
+                except ValueError:  # as in train()
                     return math.inf
         mean = sum(losses) / len(losses)
         return mean if math.isfinite(mean) else math.inf
@@ -313,10 +323,14 @@ class Trials:
         return loss is not None and any(what.helped and what.after < loss for what in map(self.tried, known[:1]))
 
     def _tried(self, sick: Change, cured: Change, steps: int | None = None) -> Tried:
-        base, with_it = (
-            self.course(name if steps is None else f"{name}, for {steps} steps", change, steps=steps)
-            for name, change in (sick, cured)
-        )
+        def course(name: str, change: Action | None) -> Course:
+            return self.course(name if steps is None else f"{name}, for {steps} steps", change, steps=steps)
+
+        base = course(*sick)
+        try:
+            with_it = course(*cured)
+        except (RuntimeError, TypeError, IndexError):  # layers that do not fit each other, or outputs the loss
+            return Tried(len(base.losses), base.end, math.inf, base.held, math.inf)
         loss_fn = with_it.patient.loss_fn
         if loss_fn is None or loss_fn is base.patient.loss_fn:
             return Tried(len(with_it.losses), base.end, with_it.end, base.held, with_it.held)

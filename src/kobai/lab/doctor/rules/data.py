@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -10,14 +11,14 @@ from kobai import ops
 from kobai.autograd import grad
 from kobai.core.grad_mode import enable_grad, no_grad
 from kobai.core.tensor import Tensor
-from kobai.lab.doctor.cures import Cure, Patient, standardise_inputs
+from kobai.lab.doctor.cures import Cure, standardise_inputs
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.counted import balancing
 from kobai.lab.doctor.rules.ends import untouched
 from kobai.lab.doctor.rules.pulls import counted
 from kobai.lab.doctor.rules.relations import Numbers
-from kobai.lab.doctor.rules.view import AWHILE, LEARNT, View
-from kobai.lab.doctor.trials import by_adam, copied, end_of, train, undisturbed
+from kobai.lab.doctor.rules.view import LEARNT, View
+from kobai.lab.doctor.trials import AWHILE, awhile, by_adam, undisturbed
 from kobai.xp import to_host
 
 LOSSES = ("mixed-targets", "constant-loss", "no-least-loss", "bounded-scores")
@@ -374,11 +375,8 @@ def _answered_blindly(view: View) -> bool:
     case = view.ledger.case
     *inputs, target = case.batch
     alike = (*[x[:1].expand(x.shape).contiguous() for x in inputs], target)
-    with undisturbed():
-        patient = Patient(*copied(case))
-        by_adam(BLIND_RATE, patient)
-        losses = train(patient, case, [alike], AWHILE)
-    return end_of(losses) < LEARNT * losses[0]
+    course = awhile(case, partial(by_adam, BLIND_RATE), alike)
+    return course.end < LEARNT * course.losses[0]
 
 
 def _constant(t: Tensor) -> bool:

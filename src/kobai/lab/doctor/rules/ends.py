@@ -231,9 +231,16 @@ class End:
         self.seed += self.random
         return self.loss_fn(self.run(given), self.target)
 
-    def cost(self, numbers: Sequence[Tensor]) -> Any:
-        """The loss of an output with these tensors."""
-        return self.loss_fn(rebuilt(self.output, iter(numbers)), self.target)
+    def cost(self, numbers: Sequence[Tensor], target: Any = None) -> Any:
+        """The loss of an output with these tensors, for its own target or another one."""
+        return self.loss_fn(rebuilt(self.output, iter(numbers)), self.target if target is None else target)
+
+    def asked(self, numbers: Sequence[Tensor], target: Any = None) -> float:
+        """That loss as a number; NaN if it is refused, as it may be for what the user would not give it."""
+        try:
+            return float(self.cost(numbers, target).item())
+        except Exception:
+            return math.nan
 
     def reach(self) -> Reach:
         """See :class:`Reach`."""

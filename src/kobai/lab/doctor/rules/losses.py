@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,7 +27,7 @@ from kobai.lab.doctor.cures_of_outputs import (
 )
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.rules.all_pairs import SAME, AllPairs, over_all_pairs
-from kobai.lab.doctor.rules.ends import End, parts, rebuilt, truths, untouched
+from kobai.lab.doctor.rules.ends import End, parts, truths, untouched
 from kobai.lab.doctor.rules.view import View
 
 NORMED = 1e-3
@@ -139,7 +138,7 @@ def mixed_targets(view: View) -> Finding | None:
         end = view.end
         if end is None or not isinstance(end.target, Tensor):
             return None
-        every = over_all_pairs(functools.partial(_loss_of, end), end.parts, end.target)
+        every = over_all_pairs(end.asked, end.parts, end.target)
         if every is None:
             return None
         share = max(_others_changed(end, every, k) for k in range(len(end.parts)))
@@ -161,13 +160,6 @@ def mixed_targets(view: View) -> Finding | None:
         cause=f"{what}: each output is compared with {which}, and {cause}",
         cure=cure,
     )
-
-
-def _loss_of(end: End, tensors: Sequence[Tensor], target: Tensor) -> float:
-    try:
-        return float(end.loss_fn(rebuilt(end.output, iter(tensors)), target).item())
-    except Exception:  # one sample alone may be refused
-        return math.nan
 
 
 def _widened(end: End) -> Sequence[int] | None:
@@ -216,7 +208,7 @@ def slope_of(end: End, y: Tensor, target: Any, place: int = 0) -> Tensor | None:
         leaf = y.detach().requires_grad_(True)
         given = [*end.parts[:place], leaf, *end.parts[place + 1 :]]
         try:
-            (slope,) = grad(end.loss_fn(rebuilt(end.output, iter(given)), target), [leaf], allow_unused=True)
+            (slope,) = grad(end.cost(given, target), [leaf], allow_unused=True)
         except (ValueError, RuntimeError, TypeError, IndexError):
             return None
     return ops.zeros_like(leaf) if slope is None else slope.detach()
@@ -284,13 +276,13 @@ def _of_a_constant(view: View, end: End, y: Tensor) -> Finding | None:
         return None
     (z,) = end.given
     with no_grad():
-        own = _loss(end, _only(end.run([z])))
-        moved = [own - _loss(end, _only(end.run([z + far]))) for far in SHIFTS]
+        own = end.asked([_only(end.run([z]))])
+        moved = [own - end.asked([_only(end.run([z + far]))]) for far in SHIFTS]
         gain = moved[0] / SHIFTS[0]
         even = all(abs(each / far - gain) < NEARLY * gain for each, far in zip(moved, SHIFTS, strict=True))
         if not gain > NORMED or not even:
             return None
-        sure = [_loss(end, _only(end.run([z + far])).log_softmax(-1)) for far in (0.0, SHIFTS[-1])]
+        sure = [end.asked([_only(end.run([z + far])).log_softmax(-1)]) for far in (0.0, SHIFTS[-1])]
         if not all(loss >= 0 and math.isfinite(loss) for loss in sure) or abs(sure[1] - sure[0]) > NEARLY * (
             1 + sure[0]
         ):
@@ -314,7 +306,7 @@ def _of_wrong_sign(view: View, end: End, y: Tensor, truth: Tensor) -> Finding | 
         shares = bool(((truth >= 0) & (truth <= 1)).all().item())
         away = 2 * truth - 1 if shares else ops.ones_like(truth)
         fitting, far, farther = (
-            _loss(end, _only(end.run([at])))
+            end.asked([_only(end.run([at]))])
             for at in (10 * away if shares else truth, truth - 5 * away, truth - 10 * away)
         )
     if not (farther < far < min(fitting, -1.0)):
@@ -334,7 +326,7 @@ def _of_no_shares(view: View, end: End, y: Tensor, truth: Tensor) -> Finding | N
         binary = bool(((truth == 0) | (truth == 1)).all().item()) and 0 < float(truth.mean().item()) < 1
         if not binary or (least >= -NORMED and most <= 1 + NORMED):
             return None
-        fitting, near, beyond = (_loss(end, at) for at in (truth, 0.2 + 0.6 * truth, BEYOND * truth))
+        fitting, near, beyond = (end.asked([at]) for at in (truth, 0.2 + 0.6 * truth, BEYOND * truth))
     if not (abs(fitting) < NORMED < near and beyond < -NORMED):
         return None
     return NO_LEAST_LOSS.found(
@@ -352,14 +344,6 @@ def _only(output: Any) -> Tensor:
     return y
 
 
-def _loss(end: End, y: Any, target: Any = None) -> float:
-    """The loss of an output; NaN if it is refused."""
-    try:
-        return float(end.loss_fn(rebuilt(end.output, iter([y])), end.target if target is None else target).item())
-    except (ValueError, RuntimeError, TypeError, IndexError):
-        return math.nan
-
-
 def _of_other_targets(view: View, end: End, y: Tensor) -> Finding | None:
     """A loss that becomes negative, and would not with targets from 0 to 1."""
     t = view.target
@@ -373,10 +357,10 @@ def _of_other_targets(view: View, end: End, y: Tensor) -> Finding | None:
     def losses(target: Any) -> list[float]:
         """Those of outputs, or else of what the last layer gives, that are ever surer of one side."""
         towards = ops.sign(target - 0.5).reshape(y.shape)
-        found = [_loss(end, far * towards, target) for far in SURER]
+        found = [end.asked([far * towards], target) for far in SURER]
         if all(map(math.isfinite, found)) or len(end.given) != 1 or end.given[0].shape != y.shape:
             return found
-        return [_loss(end, _only(end.run([far * towards])), target) for far in SURER]
+        return [end.asked([_only(end.run([far * towards]))], target) for far in SURER]
 
     with no_grad():
         now, then = losses(own), losses(scaled)

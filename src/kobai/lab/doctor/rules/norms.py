@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kobai import nn
 from kobai.lab.doctor.cures import Cure
-from kobai.lab.doctor.cures_of_batches import set_epsilon, without
+from kobai.lab.doctor.cures_of_batches import without
+from kobai.lab.doctor.cures_of_capacity import set_options
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.flow import flow
 from kobai.lab.doctor.rules.data import FAULTS
@@ -79,7 +80,7 @@ def _suspects(view: View) -> list[tuple[Cure, list[str], Evidence, str]]:
         name, times = max(swallowing.items(), key=lambda each: each[1])
         eps = float(view.modules[name].eps)
         found.insert(0, (
-            set_epsilon(list(swallowing), USUAL),
+            set_options([(path, "eps", USUAL) for path in swallowing]),
             list(swallowing),
             Evidence(f"eps over the variance of the inputs of {name!r}", times, SWALLOWED, True, severity="error"),
             f"{name!r} has eps={eps:g}, beside a variance of {eps / times:.2g}: it divides by √eps, and normalises nothing. "

@@ -15,9 +15,9 @@ from kobai import nn, ops
 from kobai.core.grad_mode import no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor import cures
-from kobai.lab.doctor.cures import Cure, Patient, Standardise
+from kobai.lab.doctor.cures import Cure, Standardise
 from kobai.lab.doctor.rules.ends import STEPS, End, untouched
-from kobai.lab.doctor.trials import Course, Trials, copied, train, undisturbed
+from kobai.lab.doctor.trials import Course, Trials, awhile
 from kobai.lab.probe.readings import LayerStats, Reading, WeightStats
 from kobai.nn.batchnorm import _NormBase
 from kobai.nn.init import _calculate_fan_in_and_fan_out
@@ -33,8 +33,6 @@ STANDARDISERS = (Standardise, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NORMALISERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 LEARNT = 0.5
 """Loss over that of the best constant output, below which a net evidently trains, whatever it looks like."""
-AWHILE = 60
-"""Steps on the batch after which it shows whether a net learns, where there is no trial."""
 PLAIN = (SGD, ASGD)
 """Optimisers whose step is proportional to the gradient. All others divide by its size in some way."""
 
@@ -246,10 +244,8 @@ class View:
         if self.classes is not None:
             labels = np.concatenate([to_host(part.array) for part in targets])
             counts = np.bincount(labels[(labels >= 0) & (labels < self.classes)], minlength=self.classes) + 1
-            if (
-                np.count_nonzero(counts > 1) == 1
-            ):  # the same answer to all, as where the first score is to be the highest:
-                counts[:] = 1  # to know that is to know all, and no guess
+            if np.count_nonzero(counts > 1) == 1:
+                counts[:] = 1  # to know the one answer, as that the first score is to be the highest, is no guess
             yield ops.from_numpy(np.log(counts / counts.sum())).to(like.device, like.dtype).reshape(1, -1)
         elif t.is_floating_point() and t.numel() == layers[-1].output.size:
             every = targets[0] if len(targets) == 1 else ops.cat(list(targets))
@@ -286,10 +282,7 @@ class View:
             return None
         if self.trials is not None:
             return self.trials.course()
-        case = self.ledger.case
-        with undisturbed():
-            patient = Patient(*copied(case), case.clip_grad_norm)
-            return Course(patient, train(patient, case, [case.batch], AWHILE), None)
+        return awhile(self.ledger.case)
 
     @cached_property
     def left(self) -> float:
@@ -342,7 +335,7 @@ class View:
         s₀ is that of the inputs, at most 1, so that scaling inputs down is no fault; if they have none, that of the first
         stage. The i-th stage lies i layers deep, more if a layer is called several times.
         """
-        (start, stages) = self._source
+        start, stages = self._source
         ratios = [(layer.output.signal / start, depth, layer) for layer, depth in stages]
         return [(ratio, ratio ** (1 / depth), layer) for ratio, depth, layer in ratios]
 
