@@ -43,7 +43,10 @@ class Threads:
         return every
 
     def Allgather(self, mine: Any, every: Any) -> None:
-        parts = self._every(mine[0].copy())
+        own = (
+            mine[0] if isinstance(mine, list) else np.split(every[0].reshape(-1), self.Get_size())[self.rank]
+        )  # in place
+        parts = self._every(own.copy())
         every[0].reshape(len(parts), -1)[...] = [part.reshape(-1) for part in parts]
 
     def Alltoall(self, mine: Any, taken: Any) -> None:
@@ -76,7 +79,7 @@ def test_each_part_of_a_sum_has_the_order_of_the_whole(n: int) -> None:
     def job(world: World) -> tuple[Any, Any]:
         whole, part = every[world.rank].copy(), np.empty(5, np.float32)
         world.reduce_scatter(whole, part, "avg")
-        world.reduce(whole, "avg")
+        world.reduce("avg", "", whole)
         return whole, part
 
     wanted = combined(every.copy(), np.add) / np.float32(n)
@@ -110,11 +113,35 @@ def test_the_least_of_all_plans_holds() -> None:
 
 
 @mpi
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_arrays_together_are_as_each_by_itself(n: int) -> None:
+    """Large ones travel from where they are; small ones, and those in no order, in one message for each dtype."""
+    rng = np.random.default_rng(1)
+    shapes = ((300, 301), (7,), (), (0, 3), (400, 250), (5, 5))
+    every = [[np.asarray(rng.normal(size=shape), np.float32) for shape in shapes] for _ in range(n)]
+    for arrays in every:
+        arrays[4], arrays[5] = arrays[4].T, arrays[5].astype(np.float64)
+
+    def job(world: World) -> tuple[Any, Any, int]:
+        alone = [array.copy() for array in every[world.rank]]
+        for array in alone:
+            world.reduce("sum", "", array)
+        before = world.exchanges
+        world.reduce("sum", "", *every[world.rank])
+        return alone, every[world.rank], world.exchanges - before
+
+    for alone, found, exchanges in together(n, job):
+        for one, other in zip(alone, found, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert exchanges == (n > 1)
+
+
+@mpi
 def test_a_recording_that_failed_ends_those_of_others() -> None:
     def job(world: World) -> Any:
         if world.rank == 1:
             return world.refuse_capture()
-        return world.reduce(np.ones(3), "sum")
+        return world.reduce("sum", "", np.ones(3))
 
     found = together(3, job)
     assert isinstance(found[0], Refused)

@@ -47,12 +47,13 @@ class NcclWire:
 
     def __init__(self, comm: Any, index: int, order: str) -> None:
         nccl = library()
-        self.nccl, self.size, self.index, self.order = nccl, int(comm.Get_size()), index, order
+        self.nccl, self.index, self.order = nccl, index, order
+        self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
         self.cupy = importlib.import_module("cupy")
         known = comm.bcast(nccl.get_unique_id() if comm.Get_rank() == 0 else None)
         try:
             with self.cupy.cuda.Device(index):
-                self.link = nccl.NcclCommunicator(self.size, known, int(comm.Get_rank()))
+                self.link = nccl.NcclCommunicator(self.size, known, self.rank)
         except nccl.NcclError as error:
             raise DistError(f"init_process_group: NCCL cannot join cuda:{index} to the others ({error})") from error
 
@@ -72,16 +73,18 @@ class NcclWire:
             self.link.recv(taken.data.ptr + rank * part, part, self.nccl.NCCL_UINT8, rank, self._stream())
         self.nccl.groupEnd()
 
-    def from_all(self, given: Array, taken: Array) -> None:
-        self.link.allGather(given.data.ptr, taken.data.ptr, given.nbytes, self.nccl.NCCL_UINT8, self._stream())
+    def from_all(self, given: Array | None, taken: Array) -> None:
+        part, at = taken.nbytes // self.size, taken.data.ptr
+        given_at = at + self.rank * part if given is None else given.data.ptr
+        self.link.allGather(given_at, at, part, self.nccl.NCCL_UINT8, self._stream())
 
     def from_one(self, array: Array, source: int) -> None:
         at = array.data.ptr
         self.link.broadcast(at, at, array.nbytes, self.nccl.NCCL_UINT8, source, self._stream())
 
-    def room(self, part: int, dtype: Any) -> tuple[Array, Array]:
+    def room(self, n: int, dtype: Any) -> Array:
         """From the current pool, which is a graph's own while one is captured."""
-        return self.cupy.empty(part * self.size, dtype), self.cupy.empty(part * self.size, dtype)
+        return self.cupy.empty(n, dtype)
 
     def fast(self, given: Array, taken: Array, op: str) -> bool:
         kind = getattr(self.nccl, f"NCCL_{str(given.dtype).upper()}", None)

@@ -370,7 +370,7 @@ def _rank_of(who: str, rank: int) -> int:
 def _reduce_in_place(who: str, tensor: Tensor, op: str, group: None) -> None:
     world = _the_world(who, group)
     _check_operation(who, tensor, op)
-    _launched(who, tensor, lambda buffer: (world.reduce, buffer, op))
+    _launched(who, tensor, lambda buffer: (world.reduce, op, "", buffer))
 
 
 def _check_operation(who: str, tensor: Tensor, op: str) -> None:

@@ -29,18 +29,22 @@ COMBINE: dict[str, Callable[..., Any]] = {
 """What two of the arrays become, by the name of the operation in small letters."""
 
 
-def combined(rows: np.ndarray[Any, Any], combine: Callable[..., Any]) -> np.ndarray[Any, Any]:
+def combined(rows: np.ndarray[Any, Any], combine: Callable[..., Any], out: Any = None) -> np.ndarray[Any, Any]:
     """The rows combined in a balanced binary tree: neighbours first. Works in place, and returns the first row.
 
-    Of an odd number of rows the last goes up a level as it is.
+    Of an odd number of rows the last goes up a level as it is. ``out``: a row elsewhere for the result.
 
     >>> combined(np.array([[1.0], [2.0], [4.0]]), np.subtract)  # (1 − 2) − 4
     array([-5.])
     """
     n, apart = len(rows), 1
-    while apart < n:
+    while 2 * apart < n:
         left, right = rows[: n - apart : 2 * apart], rows[apart :: 2 * apart]
         combine(left, right, out=left)
         apart *= 2
-    first: np.ndarray[Any, Any] = rows[0]
+    first: np.ndarray[Any, Any] = rows[0] if out is None else out
+    if apart < n:
+        combine(rows[0], rows[apart], out=first)
+    elif out is not None:
+        first[...] = rows[0]
     return first

@@ -35,14 +35,14 @@ class Wire(Protocol):
     def to_all(self, given: Array, taken: Array) -> None:
         """Row r of ``given`` to process r; row r of ``taken`` from it."""
 
-    def from_all(self, given: Array, taken: Array) -> None:
-        """``given`` of process r, into row r of ``taken``."""
+    def from_all(self, given: Array | None, taken: Array) -> None:
+        """``given`` of process r, into row r of ``taken``; None: each process's own row is there already."""
 
     def from_one(self, array: Array, source: int) -> None:
         """The array of rank ``source``, into that of all others."""
 
-    def room(self, part: int, dtype: Any) -> tuple[Array, Array]:
-        """Two arrays of ``part`` numbers for each process, until the next call."""
+    def room(self, n: int, dtype: Any) -> Array:
+        """An array (n,), until the next call."""
 
     def fast(self, given: Array, taken: Array, op: str) -> bool:
         """Let the library combine: all of ``given``, or this process's share of it, as ``taken`` is long. Whether it did."""
@@ -54,23 +54,22 @@ class MpiWire:
     def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
 
-        self.comm, self.size, self._byte = comm, int(comm.Get_size()), MPI.BYTE
-        self._rooms: dict[tuple[int, str], tuple[Array, Array]] = {}
+        self.comm, self.size, self._byte, self._in_place = comm, int(comm.Get_size()), MPI.BYTE, MPI.IN_PLACE
+        self._room = np.empty(0, np.uint8)
 
     def to_all(self, given: Array, taken: Array) -> None:
         self.comm.Alltoall([given, self._byte], [taken, self._byte])
 
-    def from_all(self, given: Array, taken: Array) -> None:
-        self.comm.Allgather([given, self._byte], [taken, self._byte])
+    def from_all(self, given: Array | None, taken: Array) -> None:
+        self.comm.Allgather(self._in_place if given is None else [given, self._byte], [taken, self._byte])
 
     def from_one(self, array: Array, source: int) -> None:
         self.comm.Bcast([array.reshape(-1).view(np.uint8), self._byte], source)
 
-    def room(self, part: int, dtype: Any) -> tuple[Array, Array]:
-        key = part, dtype.str
-        if key not in self._rooms:
-            self._rooms[key] = np.empty(part * self.size, dtype), np.empty(part * self.size, dtype)
-        return self._rooms[key]
+    def room(self, n: int, dtype: Any) -> Array:
+        if self._room.size < n * dtype.itemsize:
+            self._room = np.empty(n * dtype.itemsize, np.uint8)
+        return self._room[: n * dtype.itemsize].view(dtype)
 
     def fast(self, given: Array, taken: Array, op: str) -> bool:
         return False
@@ -136,24 +135,46 @@ class World:
         on_host(partial(self.agree, what))
         return self.host if on_host_memory else self.device
 
-    def reduce(self, array: Array, op: str, what: str = "") -> None:
-        """``array`` of all processes combined, in place, in the order of :mod:`kobai.distributed.tree`.
+    def reduce(self, op: str, what: str, *arrays: Array) -> None:
+        """Combine each array with those of all other processes, in place, in the order of :mod:`kobai.distributed.tree`.
 
-        ``what`` says more of it, on which they must agree.
+        Large arrays travel from where they are, and small ones of a dtype together. ``what`` says more of them, on which the
+        processes must agree.
         """
-        wire = self._wire(f"all_reduce({op}) of {array.size:,} {array.dtype}{what}", array)
-        flat, size = array.reshape(-1), self.size
-        with xp.beside(array):
-            if size > 1 and flat.size and not wire.fast(flat, flat, op):
-                part = -(-flat.size // size)
-                given, taken = wire.room(part, flat.dtype)
+        kinds = " and ".join(sorted(map(str, {array.dtype for array in arrays})))
+        wire = self._wire(f"all_reduce({op}) of {sum(array.size for array in arrays):,} {kinds}{what}", *arrays)
+        with xp.beside(arrays[0]):
+            small: dict[Any, list[Array]] = {}
+            for array in arrays:
+                if array.flags.c_contiguous and (len(arrays) == 1 or array.nbytes >= _ALONE):
+                    self._combine(wire, array.reshape(-1), op)
+                else:
+                    small.setdefault(array.dtype, []).append(array)
+            for parts in small.values():
+                joined = xp.xp_of(arrays[0]).concatenate([part.reshape(-1) for part in parts])
+                self._combine(wire, joined, op)
+                ends = np.cumsum([part.size for part in parts])
+                for part, end in zip(parts, ends.tolist(), strict=True):
+                    part[...] = joined[end - part.size : end].reshape(part.shape)
+
+    def _combine(self, wire: Wire, flat: Array, op: str) -> None:
+        """One array (n,) of all processes combined, in place."""
+        size = self.size
+        if size > 1 and flat.size and not wire.fast(flat, flat, op):
+            part = -(-flat.size // size)
+            even = part * size == flat.size
+            room = wire.room(part * size * (1 if even else 2), flat.dtype)
+            taken, given = room[: part * size], flat if even else room[part * size :]
+            if not even:
                 given[: flat.size] = flat
                 given[flat.size :] = 0
-                wire.to_all(given, taken)
-                wire.from_all(combined(taken.reshape(size, part), COMBINE[op]), given)
+            wire.to_all(given, taken)
+            combined(taken.reshape(size, part), COMBINE[op], out=given[self.rank * part : (self.rank + 1) * part])
+            wire.from_all(None, given)
+            if not even:
                 flat[...] = given[: flat.size]
-            if op == "avg":
-                flat /= size
+        if op == "avg":
+            flat /= size
 
     def reduce_scatter(self, array: Array, out: Array, op: str) -> None:
         """Part r of ``array``, which has as many equal parts as there are processes, combined, into ``out`` of rank r."""
@@ -163,9 +184,9 @@ class World:
             if self.size == 1:
                 part[...] = flat
             elif flat.size and not wire.fast(flat, part, op):
-                taken = wire.room(part.size, flat.dtype)[1]
+                taken = wire.room(flat.size, flat.dtype)
                 wire.to_all(flat, taken)
-                part[...] = combined(taken.reshape(self.size, part.size), COMBINE[op])
+                combined(taken.reshape(self.size, part.size), COMBINE[op], out=part)
             if op == "avg":
                 part /= self.size
 
@@ -234,6 +255,9 @@ class World:
 
 _LONGEST = 96
 """Bytes of the message about what a process wants."""
+
+_ALONE = 1 << 18
+"""Bytes of an array that travels by itself: to copy it twice takes longer than one more message."""
 
 _ALIGNED = 16
 """Bytes: where arrays that travel together begin, so that a GPU can read them."""

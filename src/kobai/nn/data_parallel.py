@@ -13,6 +13,7 @@ from kobai.compat.versions import VERSION
 from kobai.core.grad_mode import is_grad_enabled, no_grad
 from kobai.core.tensor import Tensor
 from kobai.dtypes import float64
+from kobai.engine.dispatch import launch
 from kobai.errors import DistError
 from kobai.nn.module import Module
 
@@ -109,18 +110,13 @@ class DistributedDataParallel(Module):
         return reached
 
     def _average(self) -> None:
-        """One exchange for all gradients of a dtype: a message costs some microseconds, however short it is."""
+        """All gradients in one launch, where they are."""
         self._reached.clear()
-        by_dtype: dict[Any, list[Tensor]] = {}
-        for parameter in self._trained.values():
-            assert parameter.grad is not None
-            by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+        gradients = [p.grad for p in self._trained.values() if p.grad is not None]
         with no_grad():
-            for gradients in by_dtype.values():
-                flat = ops.cat([gradient.reshape(-1) for gradient in gradients])
-                distributed.all_reduce(flat, distributed.ReduceOp.AVG)
-                for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-                    gradient.copy_(part.reshape(gradient.shape))
+            launch(distributed._the_world("DistributedDataParallel").reduce, "avg", "", *(g._array for g in gradients))
+            for gradient in gradients:
+                gradient._bump()
 
 
 def check_alike(who: str, module: Module, *others: Any) -> None:

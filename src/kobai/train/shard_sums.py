@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kobai.core.tensor import Tensor
 from kobai.ops._tree_sums import AT_ONCE, tree_sum
-from kobai.xp import Array, beside, xp_of
 
 
 class Sums:
@@ -45,23 +42,3 @@ def _into_first(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         for name, out in parts[0].items():
             tree_sum([part[name]._array for part in parts], out._array)
     return parts[0]
-
-
-def joined(total: dict[str, Tensor]) -> tuple[list[Array], dict[str, Tensor]]:
-    """Sums one after another, an array for each dtype; and the part of every name in them."""
-    by_dtype: dict[Any, list[str]] = {}
-    for name, tensor in total.items():
-        by_dtype.setdefault(tensor.dtype, []).append(name)
-    flats, views = [], {}
-    for names in by_dtype.values():
-        first = total[names[0]]._array
-        with beside(first):
-            flat, at = xp_of(first).empty(sum(total[name].numel() for name in names), first.dtype), 0
-        for name in names:
-            n = total[name].numel()
-            view = flat[at : at + n].reshape(total[name]._array.shape)
-            tree_sum([total[name]._array], view)
-            views[name] = Tensor._wrap(view)
-            at += n
-        flats.append(flat)
-    return flats, views

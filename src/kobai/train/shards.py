@@ -33,7 +33,7 @@ from kobai.optim import Optimizer
 from kobai.train import lockstep, rowwise
 from kobai.train.metric_base import PLAIN, Metric, kind_of, measured
 from kobai.train.shard_states import Noise, States, generators_of
-from kobai.train.shard_sums import Sums, joined
+from kobai.train.shard_sums import Sums
 from kobai.xp import Array, to_host, xp_of
 
 COMPARED = 4096
@@ -142,7 +142,7 @@ class Shards:
         total = arrays[0]
         tree_into(arrays, total)
         if self.size > 1:
-            launch(_world().reduce, total, "sum", ", statistics of all shards")
+            launch(_world().reduce, "sum", ", statistics of all shards", total)
         return total
 
     def _at_once(
@@ -191,9 +191,8 @@ class Shards:
         """Write the sums over all shards into the gradients that were found; returns that of the losses."""
         if self.size > 1:
             names = zlib.crc32(repr((found, sizes)).encode())
-            flats, total = joined(total)
-            for flat in flats:
-                launch(_world().reduce, flat, "sum", f", gradients {names:08x} of a batch of {sum(sizes)}")
+            what = f", gradients {names:08x} of a batch of {sum(sizes)}"
+            launch(_world().reduce, "sum", what, *(tensor._array for tensor in total.values()))
         for name in found:
             trained[name].grad = total[name]
         return total[""]
