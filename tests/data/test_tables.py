@@ -498,6 +498,10 @@ def test_groups_stay_together_and_time_goes_forward(file):
             "column 'b' determines the target",
         ),
         ("".join(f"{i * 7 % 31},{i * 11 % 83},{i * 11 % 83 * 1.8 + 32}\n" for i in range(80)), "column 'b' determines"),
+        (
+            "".join(f"{i % 7},{i % 5},{100 + i}\n" for i in range(40)),
+            "column 'y' is the target, and it numbers the rows",
+        ),
         (rows(200, lambda i: "rare" if i % 15 == 0 else "usual"), r"classes are uneven: 93 % of the rows are usual"),
         (rows(200, lambda i: "rare" if i % 50 == 0 else "usual"), r"few training rows of rare \(least 3\)"),
     ],

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kobai.data.tables.kinds import useless
 from kobai.data.tables.needs import pandas
 from kobai.data.tables.preparation import Preparation
 from kobai.data.tables.reading import Columns
@@ -35,6 +36,10 @@ class Doubt(UserWarning):
 def doubts(table: Columns, target: Target, parts: tuple[Host, Host, Host], prepared: Preparation) -> list[str]:
     """Warnings about the rows and the columns that are used."""
     found = [*_classes(target, parts[0])]
+    if not target.classes and (why := useless(target.name, table.values[target.name])):
+        found.append(
+            f"column {target.name!r} is the target, and {why}: a model can hardly know that; is it another column?"
+        )
     if (again := _twice(table, target, parts, prepared)) > 0:
         n = len(parts[2])
         found.append(
