@@ -12,7 +12,7 @@ from kobai import nn
 from kobai.cpu import blas, threads
 from kobai.engine import dispatch
 from kobai.ops._windows import Windows, n_windows
-from kobai.ops.conv import image_loops, kernel as conv_kernel
+from kobai.ops.conv import direct, image_loops, jobs, kernel as conv_kernel
 
 OWN = dispatch.numba_installed and blas.own()
 needs_loops = pytest.mark.skipif(not OWN, reason="needs Numba, and a processor that multiplies and adds at once")
@@ -29,7 +29,8 @@ def with_threads(monkeypatch):
 
     def set_threads(planned, present=None):
         monkeypatch.setattr(threads, "pool", threads.Pool())
-        monkeypatch.setattr(image_loops, "num_threads", lambda: planned)
+        for module in (image_loops, direct):
+            monkeypatch.setattr(module, "num_threads", lambda: planned)
         monkeypatch.setattr(threads, "num_threads", lambda: present or planned)
 
     return set_threads
@@ -85,12 +86,21 @@ def geometry(rng):
             return Windows(kernel, stride, dilation, pads, size, out)
 
 
+def wherever_it_can(kind, w, *_):
+    """Without columns, if that would be slower, too."""
+    return kind == image_loops.WEIGHTS or set(w.stride) == {1}
+
+
 @pytest.mark.usefixtures("host_engine")
-@pytest.mark.parametrize("room", [1 << 19, 1])
+@pytest.mark.parametrize("room", [1 << 19, 1, "without columns", "a line without columns"])
 @pytest.mark.parametrize("seed", range(40))
 def test_any_geometry_is_what_the_sums_say(seed, room, monkeypatch):
-    monkeypatch.setattr(image_loops, "ROOM", room)  # 1: some lines of an image at a time
-    image_loops._spare.cache_clear()
+    if room in (1, "a line without columns"):  # some lines of an image at a time
+        monkeypatch.setattr(image_loops, "ROOM", 1)
+        monkeypatch.setattr(direct, "RESULTS", 1)
+    if "columns" in str(room):
+        monkeypatch.setattr(jobs, "takes", lambda *geometry: geometry[-1] == 4 and wherever_it_can(*geometry))
+    jobs._spare.cache_clear()
     rng = np.random.default_rng(seed)
     w, groups, dtype = geometry(rng), int(rng.choice([1, 1, 2, 3])), rng.choice(["f", "d"])
     n, channels, filters = (int(rng.integers(1, most)) for most in (12, 5, 9))
@@ -195,6 +205,38 @@ def test_callers_at_once_do_not_meet(with_threads):
 
 
 @needs_loops
+@pytest.mark.parametrize("seed", range(8))
+def test_results_have_the_same_bits_without_columns(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    n, channels, filters, size = (int(rng.integers(1, most)) for most in (4, 60, 20, 20))
+    w = Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (size + 2, size), (size + 2, size))
+    x, weight = (rng.normal(size=s).astype("f") for s in ((n, channels, *w.size), (filters, channels, 3, 3)))
+    found = []
+    for takes in (wherever_it_can, lambda *_: False):
+        monkeypatch.setattr(jobs, "takes", takes)
+        jobs._spare.cache_clear()
+        found.append(conv_kernel.convolve(x, weight, w, 1, weight[:, 0, 0, 0].copy()))
+    jobs._spare.cache_clear()
+    np.testing.assert_array_equal(*found)
+
+
+@needs_loops
+def test_what_lies_between_lines_reaches_no_result():
+    """NaN at an image's end is met by no window of another line, nor by the weight's other elements."""
+    w = Windows((3, 3), (1, 1), (1, 1), ((0, 0), (0, 0)), (18, 18), (16, 16))
+    rng = np.random.default_rng(0)
+    x, weight, dy = (rng.normal(size=s).astype("f") for s in ((2, 8, 18, 18), (8, 8, 3, 3), (2, 8, 16, 16)))
+    x[0, :, 5, 17] = np.nan
+    assert all(direct.takes(kind, w, 72, 8, 4) for kind in (image_loops.FORWARD, image_loops.WEIGHTS))
+    y, _, dweight = everything(w, x, weight, dy, None)
+    lines, columns = np.nonzero(np.isnan(y[0, 0]))
+    assert (set(lines), set(columns)) == ({3, 4, 5}, {15})
+    assert not np.isnan(y[1]).any()
+    assert np.isnan(dweight[..., 2]).all()
+    assert not np.isnan(dweight[..., :2]).any()
+
+
+@needs_loops
 def test_columns_are_made_a_few_lines_or_images_at_a_time():
     large = Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (224, 224), (224, 224))
     images, lines = image_loops.blocks_of(large, 8, 64 * 9, 4)
@@ -202,7 +244,7 @@ def test_columns_are_made_a_few_lines_or_images_at_a_time():
     small = Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (4, 4), (4, 4))
     images, lines = image_loops.blocks_of(small, 100, 64 * 9, 4)
     assert (images, lines) == (8, 4)
-    job = image_loops.Convolution(
+    job = image_loops.Columns(
         image_loops.FORWARD, large, 1, *(np.ones(s, "f") for s in ((2, 64, 224, 224), (2, 8, 224, 224)))
     )
     assert job.rooms.nbytes < job.parts * 16 << 20  # columns of a whole image would be 116 MB
@@ -212,9 +254,9 @@ def test_columns_are_made_a_few_lines_or_images_at_a_time():
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_a_job_that_was_kept_serves_other_arrays(with_bias, monkeypatch):
     made = []
-    first = image_loops.Convolution.__init__
-    monkeypatch.setattr(image_loops.Convolution, "__init__", lambda *args, **kw: made.append(1) or first(*args, **kw))
-    image_loops._spare.cache_clear()
+    first = image_loops.Images.__init__
+    monkeypatch.setattr(image_loops.Images, "__init__", lambda *args: made.append(1) or first(*args))
+    jobs._spare.cache_clear()
     rng = np.random.default_rng(0)
     w = Windows((3, 3), (2, 1), (1, 1), ((1, 1), (1, 1)), (7, 5), (4, 5))
     for _ in range(4):
@@ -227,7 +269,7 @@ def test_a_job_that_was_kept_serves_other_arrays(with_bias, monkeypatch):
         )
         assert len(made) == 3
         with monkeypatch.context() as patch:
-            patch.setattr(image_loops, "_spare", lambda *geometry: [])
+            patch.setattr(jobs, "_spare", lambda *geometry: [])
             fresh = (
                 conv_kernel.convolve(x, weight, w, 1, bias),
                 conv_kernel.convolve_transposed(dy, weight, w, 1),
@@ -241,11 +283,9 @@ def test_a_job_that_was_kept_serves_other_arrays(with_bias, monkeypatch):
 @needs_loops
 def test_large_jobs_are_not_kept():
     w = Windows((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)), (64, 64), (64, 64))
-    image_loops._spare.cache_clear()
+    jobs._spare.cache_clear()
     conv_kernel.convolve(np.ones((1, 64, 64, 64), "f"), np.ones((8, 64, 3, 3), "f"), w, 1)
-    assert not image_loops._spare(
-        image_loops._Forward, w, 1, (1, 64, 64, 64), (8, 64, 3, 3), np.dtype("f"), threads.num_threads()
-    )
+    assert not jobs._spare(jobs._Forward, w, 1, (1, 64, 64, 64), (8, 64, 3, 3), np.dtype("f"), threads.num_threads())
 
 
 # --- captured ---------------------------------------------------------------------------------------------------------

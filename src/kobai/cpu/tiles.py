@@ -294,17 +294,9 @@ def add_vector(builder: Any, x: Elements, source: Any, target: Any) -> None:
 
 
 @_sized
-def copy_some(builder: Any, x: Elements, source: Any, target: Any, count: Any) -> None:
-    """A vector, or ``count`` numbers if it has more."""
-    (mask,) = x.masks(builder, count, 1)
-    x.store_some(builder, x.load_some(builder, source, mask), target, mask)
-
-
-@_sized
-def spread_some(builder: Any, x: Elements, source: Any, target: Any, count: Any) -> None:
-    """One number, in so many places of a vector."""
-    (mask,) = x.masks(builder, count, 1)
-    x.store_some(builder, x.spread(builder, x.load(builder, source, x.one)), target, mask)
+def spread_vector(builder: Any, x: Elements, source: Any, target: Any) -> None:
+    """One number, in all places of a vector."""
+    x.store(builder, x.spread(builder, x.load(builder, source, x.one)), target)
 
 
 @_sized

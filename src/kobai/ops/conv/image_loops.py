@@ -26,8 +26,7 @@ not on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import product as combinations
 from math import prod
 from typing import Any
@@ -37,9 +36,9 @@ import numpy as np
 from kobai.cpu import team
 from kobai.cpu.job import JOB, Job, fields, load, store
 from kobai.cpu.product import SET, WHOLE, cut, multiply
-from kobai.cpu.team import give_way, replace, share_job
+from kobai.cpu.team import give_way, replace
 from kobai.cpu.threads import num_threads
-from kobai.cpu.tiles import add_lines, add_one, clear_vector, copy_lines, copy_one, copy_some, spread_some, width
+from kobai.cpu.tiles import add_lines, add_one, clear_vector, copy_lines, copy_one, copy_vector, spread_vector, width
 from kobai.engine.dispatch import as_written, compiled, entry
 from kobai.ops._windows import Windows
 from kobai.xp import Array
@@ -56,15 +55,13 @@ SHARES = 16
 PER_THREAD = 4
 """Parts for each thread, so that one slow thread does not hold up the rest."""
 
-KEPT = 1 << 18
-"""Bytes of memory up to which a job is kept."""
-
 FORWARD, BACKWARD, WEIGHTS = range(3)
 """The three products of a convolution."""
 
 CONV = fields(
     "kind size images groups channels filters taps windows line stride plane input input_line has_padding direct "
-    "together at_once tap start input_start rooms room_count room_bytes columns other x weight y bias give_way",
+    "together at_once tap start input_start rooms room_count room_bytes columns other x weight y bias give_way "
+    "depth row a_rows a_places b_places",
     after=JOB,
 )
 """What a job says of a convolution. Sizes are numbers of elements; tables (``tap``, ``start``, ``input_start``), rooms and
@@ -74,20 +71,30 @@ arrays are addresses."""
 # --- rows ---------------------------------------------------------------------------------------------------------------
 
 
-@compiled
+@as_written
 def copy_row(size: int, source: int, target: int, count: int) -> None:
-    """Copy ``count`` numbers."""
-    lanes = width() // size
-    for i in range(0, count, lanes):
-        copy_some(size, source + i * size, target + i * size, count - i)
+    """Copy ``count`` numbers. The last vector may begin within the one before: to store a part of one is slow on AMD's Zen."""
+    bytes = count * size
+    for i in range(0, bytes - width() + 1, width()):
+        copy_vector(source + i, target + i)
+    if bytes % width() and bytes > width():
+        copy_vector(source + bytes - width(), target + bytes - width())
+    elif bytes < width():
+        for i in range(0, bytes, size):
+            copy_one(size, source + i, target + i)
 
 
-@compiled
+@as_written
 def fill_row(size: int, source: int, target: int, count: int) -> None:
-    """Write one number ``count`` times."""
-    lanes = width() // size
-    for i in range(0, count, lanes):
-        spread_some(size, source, target + i * size, count - i)
+    """Write one number ``count`` times, as :func:`copy_row` does it."""
+    bytes = count * size
+    for i in range(0, bytes - width() + 1, width()):
+        spread_vector(size, source, target + i)
+    if bytes % width() and bytes > width():
+        spread_vector(size, source, target + bytes - width())
+    elif bytes < width():
+        for i in range(0, bytes, size):
+            copy_one(size, source, target + i)
 
 
 @as_written
@@ -249,15 +256,16 @@ def convolution(job: int, part: int, scratch: int) -> None:
 
 @as_written
 def add_shares(shares: Any, out: Any) -> None:
-    """dW (groups, O / groups, C·k) ← the sum of shares (·, groups, C·k, O / groups)."""
+    """dW (groups, O / groups, C·k) ← the sum of shares (·, groups, C·k, O / groups), in order, in the memory of the first."""
     n, groups, depth, each = shares.shape
+    flat = shares.reshape(n, -1)
+    for i in range(1, n):
+        for j in range(flat.shape[1]):
+            flat[0, j] += flat[i, j]
     for g in range(groups):
         for o in range(each):
             for r in range(depth):
-                total = shares[0, g, r, o]
-                for i in range(1, n):
-                    total += shares[i, g, r, o]
-                out[g, o, r] = total
+                out[g, o, r] = shares[0, g, r, o]
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------------
@@ -282,17 +290,31 @@ def places(w: Windows) -> tuple[Array, Array, Array]:
     )
 
 
-class Convolution(Job):
-    """One of the three products as a job, with its threads' memory, for arrays like these."""
+class Images(Job):
+    """One of the three products as a job, with its threads' memory."""
 
-    def __init__(self, kind: int, w: Windows, groups: int, x: Array, y: Array, shares: int = 0) -> None:
+    bytes = 0
+
+    def __init__(self) -> None:
         super().__init__(CONV)
+
+    def aim(self, x: Array, weight: Array, y: Array, bias: Array | None = None) -> None:
+        """Let the job work on these arrays, which the caller keeps. ``weight`` is W, or the shares of its gradient."""
+        w = weight.reshape(-1)
+        aim(self.address, x.reshape(-1), w, y.reshape(-1), w if bias is None else bias, bias is not None)
+
+
+class Columns(Images):
+    """A product with columns, for arrays like these."""
+
+    def __init__(self, kind: int, w: Windows, groups: int, x: Array, y: Array) -> None:
+        super().__init__()
         size, (n, channels), filters = x.itemsize, x.shape[:2], y.shape[1]
         kernel, windows, line, plane = prod(w.kernel), prod(w.out), w.out[-1], prod(w.padded)
         depth = channels * kernel
         together, at_once = blocks_of(w, n, depth, size)
         direct = w.is_pointwise and together == 1
-        self.parts = shares or min(-(-n // together), PER_THREAD * num_threads())
+        self.parts = min(-(-n // together), SHARES if kind == WEIGHTS else PER_THREAD * num_threads())
         # A thread's memory: padded images, columns, the filters' rows of several images; room for a vector after each.
         wide, padded = together * at_once * line, w.padded != w.size
         starts, end = [], 0
@@ -319,11 +341,6 @@ class Convolution(Job):
         )  # fmt: skip
         self.rooms, self.tables, self.bytes = memory, tables, memory.size
 
-    def aim(self, x: Array, weight: Array, y: Array, bias: Array | None = None) -> None:
-        """Let the job work on these arrays, which the caller keeps. ``weight`` is W, or the shares of its gradient."""
-        w = weight.reshape(-1)
-        aim(self.address, x.reshape(-1), w, y.reshape(-1), w if bias is None else bias, bias is not None)
-
 
 @compiled
 def aim(job: int, x: Any, weight: Any, y: Any, bias: Any, has_bias: bool) -> None:
@@ -343,77 +360,3 @@ def blocks_of(w: Windows, images: int, depth: int, size: int) -> tuple[int, int]
         return 1, windows // line
     lines = max(-(-FEWEST // line), ROOM // (depth * line * size))
     return 1, min(lines, windows // line)
-
-
-class _Forward(Convolution):
-    def __init__(self, w: Windows, groups: int, x: Array, weight: Array, bias: Array | None, y: Array) -> None:
-        super().__init__(FORWARD, w, groups, x, y)
-
-    def on(self, x: Array, weight: Array, bias: Array | None, y: Array) -> Callable[[], None]:
-        self.aim(x, weight, y, bias)
-        return partial(share_job, self)
-
-
-class _Backward(Convolution):
-    def __init__(self, w: Windows, groups: int, dy: Array, weight: Array, dx: Array) -> None:
-        super().__init__(BACKWARD, w, groups, dx, dy)
-
-    def on(self, dy: Array, weight: Array, dx: Array) -> Callable[[], None]:
-        self.aim(dx, weight, dy)
-        return partial(share_job, self)
-
-
-class _Weights(Convolution):
-    def __init__(self, w: Windows, groups: int, x: Array, dy: Array, out: Array) -> None:
-        n, self.each, self.depth = x.shape[0], out.shape[0] // groups, prod(out.shape[1:])
-        blocks = -(-n // blocks_of(w, n, self.depth * groups, x.itemsize)[0])
-        self.shares = np.empty((min(SHARES, blocks), groups, self.depth, self.each), x.dtype)
-        super().__init__(WEIGHTS, w, groups, x, dy, shares=len(self.shares))
-        self.bytes += self.shares.nbytes
-
-    def on(self, x: Array, dy: Array, out: Array) -> Callable[[], None]:
-        self.aim(x, self.shares, dy)
-        total = out.reshape(-1, self.each, self.depth)
-
-        def run() -> None:
-            share_job(self)
-            add_shares(self.shares, total)
-
-        return run
-
-
-@lru_cache(maxsize=64)
-def _spare(*geometry: Any) -> list[Any]:
-    """Jobs that were made for arrays like these and are not at work."""
-    return []
-
-
-class _Kernel:
-    """A convolution for ``launch``. Making a job takes longer than a small convolution: small jobs are kept for other calls."""
-
-    def __init__(self, job: Callable[..., Any]) -> None:
-        self.job = job
-
-    def bind(self, w: Windows, groups: int, *arrays: Any) -> Callable[[], None]:
-        """A function without arguments, with a job of its own: everything that depends only on the arrays is done."""
-        job = self.job(w, groups, *arrays)
-        job.keeps = arrays
-        return job.on(*arrays)  # type: ignore[no-any-return]
-
-    def __call__(self, w: Windows, groups: int, *arrays: Any) -> None:
-        first, second = arrays[:2]
-        spare = _spare(self.job, w, groups, first.shape, second.shape, first.dtype, num_threads())
-        job = spare.pop() if spare else self.job(w, groups, *arrays)
-        job.on(*arrays)()
-        if job.bytes <= KEPT:
-            spare.append(job)
-
-
-convolve = _Kernel(_Forward)
-"""(w, groups, x, weight, bias, y): y ← the windows of x times the weight (O, C / groups, *kernel), plus the bias or None."""
-
-convolve_transposed = _Kernel(_Backward)
-"""(w, groups, dy, weight, dx): dx ← the transpose of :data:`convolve` as a map of x, applied to dy."""
-
-weight_gradient = _Kernel(_Weights)
-"""(w, groups, x, dy, out): out (O, C / groups, *kernel) ← Σ dy·Xᵀ."""

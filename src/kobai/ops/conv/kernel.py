@@ -8,7 +8,8 @@ Columns are made for a few images at a time and made again in backward: keeping 
 copying them costs a tenth of the product. Chellapilla, Puri, Simard, "High performance convolutional neural networks for
 document processing", 2006.
 
-On the host with Numba, :mod:`kobai.ops.conv.image_loops` does this, and :mod:`kobai.ops.conv.depthwise` what is no product.
+On the host with Numba, :mod:`kobai.ops.conv.image_loops` and, for stride 1, :mod:`kobai.ops.conv.direct` do this, and
+:mod:`kobai.ops.conv.depthwise` what is no product.
 The code here serves devices, which prefer few large products, and the host without Numba. Any number of spatial dimensions;
 groups are a batch dimension of the products.
 """
@@ -26,7 +27,7 @@ from kobai.ops._matmul import matmul
 from kobai.ops._rows import launch_split
 from kobai.ops._sums import total
 from kobai.ops._windows import Windows
-from kobai.ops.conv import depthwise, image_loops
+from kobai.ops.conv import depthwise, jobs
 from kobai.ops.conv.im2col import add_columns, im2col
 from kobai.xp import Array, xp_of
 
@@ -113,7 +114,7 @@ def convolve(x: Array, weight: Array, w: Windows, groups: int, bias: Array | Non
         if depthwise.takes(w, groups, x.shape[1]):
             depthwise.convolve(w, x, weight, flat, y)
         else:
-            launch(image_loops.convolve, w, groups, x, weight, flat, y)
+            launch(jobs.convolve, w, groups, x, weight, flat, y)
         return y
     plan = plan_of(x, w, x.shape[1], filters, groups)
     matrix = weight.reshape(groups, filters // groups, prod(weight.shape[1:]))
@@ -144,7 +145,7 @@ def convolve_transposed(dy: Array, weight: Array, w: Windows, groups: int) -> Ar
         if depthwise.takes(w, groups, channels):
             depthwise.convolve_transposed(w, dy, weight, dx)
         else:
-            launch(image_loops.convolve_transposed, w, groups, dy, weight, dx)
+            launch(jobs.convolve_transposed, w, groups, dy, weight, dx)
         return dx
     plan = plan_of(dy, w, channels, filters, groups)
     matrix = weight.reshape(groups, filters // groups, prod(weight.shape[1:])).swapaxes(-1, -2)
@@ -171,7 +172,7 @@ def weight_gradient(x: Array, dy: Array, w: Windows, groups: int, shape: tuple[i
         if depthwise.takes(w, groups, x.shape[1]):
             depthwise.weight_gradient(w, x, dy, dweight)
         else:
-            launch(image_loops.weight_gradient, w, groups, x, dy, dweight)
+            launch(jobs.weight_gradient, w, groups, x, dy, dweight)
         return dweight
     plan = plan_of(x, w, x.shape[1], shape[0], groups)
     total = xp.zeros((groups, shape[0] // groups, prod(shape[1:])), dtype=x.dtype)
