@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -184,6 +185,26 @@ def test_inputs_and_the_incoming_gradient_are_not_written_to(name, i):
         np.testing.assert_array_equal(dy.array, kept)
     for a, b in zip([a for a in made if isinstance(a, Tensor)], before, strict=True):
         np.testing.assert_array_equal(a.array, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@case
+def test_what_a_vjp_computes_is_held_by_nobody_else(name, i, dtype):
+    """Backward adds other gradients to it in place, unless it is dy or a view: of an operand, the result, another gradient."""
+    args, options = sample(name, i)
+    made = tensors(args, dtype)
+    y = run(name, made, options)
+    if y._node is None:
+        pytest.skip("nothing to differentiate")
+    dy = cotangent(y).array
+    known = [dy, y.array, *[a.array for a in made if isinstance(a, Tensor)]]
+    for _ in range(2):  # as with retain_graph
+        for edge, g in zip(y._node.edges, y._node.gradients(dy), strict=False):
+            if edge is not None and type(g) is FunctionType:
+                found = g()
+                if found is not dy and found.base is None:
+                    assert not any(np.may_share_memory(found, other) for other in known)
+                known.append(found)
 
 
 EXTREMES = np.array([np.inf, -np.inf, np.nan, 3e38, -3e38, 0.0, 1e-45, 1.0])

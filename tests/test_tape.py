@@ -14,6 +14,7 @@ from kobai import autograd
 from kobai.core.primitive import REGISTRY
 from kobai.core.tape import Node
 from kobai.core.tensor import Tensor
+from kobai.ops import index
 
 # --- graphs -----------------------------------------------------------------------------------------------------------
 
@@ -234,3 +235,93 @@ def test_only_views_share_memory_with_their_operands(name):
         for a in made:
             if isinstance(a, Tensor) and a.numel():
                 assert not np.may_share_memory(result.array, a.array), name
+
+
+# --- gradients of parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("first", ["parts", "whole", "shared"])
+def test_gradients_of_overlapping_parts_add_up(inner, first):
+    x = kobai.arange(12.0).reshape(4, 3).requires_grad_()
+    y = x * 1 if inner else x
+    parts = [y[0], y[1:3], y[:, 1], y[0, 2], y[2:2], *y.split(3), *y.unbind(1)]
+    rest = {"parts": 0, "whole": (y * y).sum(), "shared": y.sum()}[first]
+    (sum((i + 2) * part.sum() for i, part in enumerate(parts)) + rest).backward()
+    expected = np.zeros((4, 3))
+    columns = [(slice(None), j) for j in range(3)]
+    keys = [0, slice(1, 3), columns[1], (0, 2), slice(2, 2), slice(0, 3), slice(3, 4), *columns]
+    for i, key in enumerate(keys):
+        expected[key] += i + 2
+    expected += {"parts": 0, "whole": 2 * x.detach().numpy(), "shared": 1}[first]
+    np.testing.assert_allclose(x.grad.numpy(), expected)
+
+
+def test_parts_cost_no_array_of_the_whole_each(monkeypatch):
+    made, placed = [], index.placed
+    monkeypatch.setattr(index, "placed", lambda *args: made.append(args[-1] is None) or placed(*args))
+    x = kobai.ones(50, 3).requires_grad_()
+    (kobai.stack(x.unbind()) * 2).sum().backward()
+    assert made == [True] + [False] * 49
+    assert x.grad.tolist() == [[2.0] * 3] * 50
+
+
+def test_parts_of_a_view_follow_a_change_of_the_whole():
+    x = leaf(1.0, 2.0, 3.0, 4.0)
+    base = x * 1
+    left, right = base.view(2, 2).unbind()
+    base.mul_(3)
+    (left * right).sum().backward()
+    assert left.tolist() == [3.0, 6.0]
+    assert x.grad.tolist() == [27.0, 36.0, 9.0, 18.0]
+    with kobai.no_grad():
+        assert not any(part.requires_grad for part in x.split(1))
+
+
+# --- gradients that share memory ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", ["assign", "copy_", "in place", "indexed"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_adding_up_a_gradient_leaves_others_of_the_same_memory_alone(write, inner):
+    """The gradient of what was written into y is that of y, which b's is too; a's is then added up further."""
+    a, b = leaf(1.0, 1.0, 1.0), leaf(1.0, 1.0, 1.0)
+    source, other = (a * 1, b * 1) if inner else (a, b)
+    more = source * 10
+    y = kobai.zeros(3, dtype=a.dtype)
+    if write == "assign":
+        y[:] = source
+    elif write == "copy_":
+        y.copy_(source)
+    elif write == "in place":
+        y.add_(source)
+    else:
+        y[kobai.tensor([0, 1, 2])] = source
+    ((y + other) * kobai.tensor([1.0, 2.0, 3.0], dtype=a.dtype)).sum().add(more.sum()).backward()
+    assert a.grad.tolist() == [11.0, 12.0, 13.0]
+    assert b.grad.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_hooks_keep_what_they_were_given():
+    """Gradients that a hook, ``retain_grad`` and the caller hold are not added to afterwards."""
+    x, seen = leaf(1.0, 2.0, 3.0), []
+    y = x * 1
+    y.retain_grad()
+    y.register_hook(seen.append)
+    given = kobai.ones(3)
+    parts = y.unbind()
+    for _ in range(2):
+        autograd.backward([kobai.stack(parts), y], [given, given], retain_graph=True)
+    assert given.tolist() == [1.0] * 3
+    assert [g.tolist() for g in seen] == [[2.0] * 3] * 2
+    assert y.grad.tolist() == x.grad.tolist() == [4.0] * 3
+
+
+def test_second_derivatives_of_sums_of_parts():
+    rng = np.random.default_rng(0)
+    x, v = (kobai.tensor(rng.normal(size=(5, 5)), requires_grad=True) for _ in range(2))
+    w = [kobai.tensor(rng.normal(size=(5, 5)), requires_grad=True) for _ in range(2)]
+    (g,) = autograd.grad(kobai.gradient(x, edge_order=2), x, w, create_graph=True)
+    again = autograd.grad(g, w, v)
+    for found, wanted in zip(again, kobai.gradient(v.detach(), edge_order=2), strict=True):
+        np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-12)  # gradient is linear

@@ -196,3 +196,19 @@ def test_gradient_of_a_spread_about_a_large_mean(f):
     exact = kobai.from_numpy(ABOUT.astype(np.float64)).requires_grad_()
     f(exact, 2).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), exact.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((2003,), 0), ((9, 131), 1), ((9, 131), 0), ((5, 40, 7), 1), ((5, 40, 7), None)]
+)
+def test_products_and_running_products_are_multiplied_in_float64(dtype, shape, dim):
+    values = np.random.default_rng(0).uniform(0.9, 1.11, shape).astype(dtype)
+    values.flat[:3] *= dtype(1e30), dtype(1e30), dtype(1e-30)  # the running product leaves the range of float32
+    wide, x = values.astype(np.float64), kobai.tensor(values)
+    product = x.prod() if dim is None else x.prod(dim)
+    np.testing.assert_allclose(product.numpy(), np.prod(wide, axis=dim).astype(dtype), rtol=1e-6)
+    if dim is not None:
+        with np.errstate(over="ignore"):
+            expected = np.cumprod(wide, axis=dim).astype(dtype)
+        np.testing.assert_allclose(kobai.cumprod(x, dim).numpy(), expected, rtol=1e-6)

@@ -1,13 +1,17 @@
-"""Tensors that come out of one node together: those of a ``Function``, of a part that is recomputed, of a sequence."""
+"""Tensors made together: the results of one node (a ``Function``, a part recomputed, a sequence), and views of one tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from kobai.core.primitive import changed_by
-from kobai.core.tape import Node, Parts, Vjp
+import numpy as np
+
+from kobai import xp
+from kobai.core.grad_mode import state
+from kobai.core.primitive import RUNNERS, changed_by, new_object
+from kobai.core.tape import RESULT, Node, Parts, Vjp
 from kobai.core.tensor import Tensor
 from kobai.xp import Array, xp_of
 
@@ -73,3 +77,27 @@ def _joining(shapes: Sequence[tuple[int, ...]]) -> Vjp:
         return (dy,)
 
     return vjp
+
+
+NO_OPTIONS: dict[str, Any] = {}
+
+
+def views(op: Callable[..., Tensor], source: Tensor, keys: Sequence[Any]) -> tuple[Tensor, ...]:
+    """``op(source, key)`` for every key, for an operation that gives views: what is the same for all is looked at once."""
+    array = source._array
+    if type(array) is not np.ndarray or not array.size or np.ndarray in RUNNERS or xp.many_devices:
+        return tuple(op(source, key) for key in keys)
+    function: Any = op.__wrapped__  # type: ignore[attr-defined]
+    edge, version, made = source._edge(), source._version, []
+    base = source if source._base is None else source._base
+    operand = version, version[0], id(array), edge
+    for key in keys:
+        value, vjp = function(array, key)
+        out: Tensor = new_object(Tensor)
+        out._array, out._version, out._base, out._seen = value, version, base, base._node
+        out._steps = (*source._steps, (function, (key,), NO_OPTIONS))
+        if edge is not None and state.grad:
+            operands = [operand, (version, version[0], id(value), RESULT)]
+            out._requires_grad, out._node = True, Node(function.__name__, vjp, [edge, None], operands)
+        made.append(out)
+    return tuple(made)

@@ -8,8 +8,9 @@ An operation is declared once, gradient beside function::
         return y, lambda dy: (dy * y,)
 
 ``vjp(dy)`` returns one entry per positional argument: ``None`` where there is no gradient; an array, which may be a view or
-shared with others; or a function without arguments, called only if that input needs its gradient, which returns a fresh array
-that nobody else holds. A ``vjp`` never writes into ``dy``.
+shared with others; or a function without arguments, called only if that input needs its gradient. What that returns is added
+to in place, unless it is ``dy`` or a view, so nobody else may hold it. If it fills few places of an array, the function may
+take ``*, onto=None``, an array to which it then adds instead. A ``vjp`` never writes into ``dy``.
 
 **What a vjp keeps.** An operand or the result that the ``vjp`` reaches – itself or a view of it; in its closure, a default
 argument, an attribute, a container, an object, at any depth – must be the same in backward as it was: if it was changed in
@@ -300,8 +301,10 @@ def _link_view(
 ) -> None:
     """Tie a result that shares memory with ``source`` to it: one version counter, and the way from base to view."""
     array, whole = out._array, source._array
-    # Of a NumPy view the base tells at once, most often.
-    if getattr(array, "base", None) is not whole and array.size and not xp_of(array).may_share_memory(array, whole):
+    # The base of a NumPy view tells at once, most often: the array itself, or what that views too.
+    memory = getattr(array, "base", None)
+    near = memory is whole or (memory is not None and memory is getattr(whole, "base", None))
+    if not near and array.size and not xp_of(array).may_share_memory(array, whole):
         return
     out._version = source._version
     out._base = source if source._base is None else source._base

@@ -105,6 +105,9 @@ class Node:
         if FunctionType in kinds:  # or among those of a function that it calls
             held = get_referents(*[cell for f in held if type(f) is FunctionType for cell in f.__closure__ or ()])
             kinds.update(map(type, held))
+        while not kinds.isdisjoint(NESTED):  # shapes and indices
+            held = get_referents(*[thing for thing in held if type(thing) in NESTED])
+            kinds = kinds - NESTED | set(map(type, held))
         if not kinds.isdisjoint(array_types):
             return True
         if kinds <= PLAIN and type(vjp) is FunctionType and vjp.__defaults__ is None and vjp.__kwdefaults__ is None:
@@ -154,6 +157,10 @@ class Parts(dict[int, Array]):
     def __add__(self, other: Parts) -> Parts:
         return Parts({**self, **other})
 
+    def __iadd__(self, other: Parts) -> Parts:
+        self.update(other)
+        return self
+
 
 def owner(array: Any) -> Any:
     """What owns the memory of ``array``: the same for an array and all views of it."""
@@ -173,7 +180,12 @@ def reference(memory: Any) -> Callable[[], Any]:
 opaque: set[type] = {Node, ModuleType, CodeType, FrameType, *dispatch.KINDS}
 """Types whose objects lead away from what a vjp keeps – into the rest of the graph or of the program, or into a compiler."""
 
-PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None)))
+PLAIN = frozenset((bool, int, float, complex, str, bytes, type(None), type(...)))
+
+NESTED = frozenset((tuple, slice))
+
+Waiting = dict[int, list[Any]]
+"""By number: a node or leaf, its gradient so far, and whether the array is ours alone."""
 
 
 def kept(vjp: Any) -> Iterator[Array]:
@@ -321,15 +333,14 @@ def run_backward(
     """
     if create_graph and not state.grad:
         return in_mode(True, run_backward, roots, retain_graph, capture, accumulate, create_graph)  # type: ignore[no-any-return]
-    waiting: dict[int, tuple[Node, Array]] = {}  # by order; the arrays may be aliases of others
+    waiting, leaves = Waiting(), Waiting()  # by order of a node, and by id of a leaf
     heap: list[int] = []  # the orders of these nodes, negative: the newest comes first
-    leaves: dict[int, list[Any]] = {}  # leaf, gradient, whether the array is ours alone
     found: dict[int, Array] = {}
     leading, lost = (None, None) if capture is None else _leading_to(capture, [edge for edge, _ in roots])
     for edge, dy in roots:
-        _send(edge, dy, waiting, heap, leaves)
+        _send(edge, dy, dy, waiting, heap, leaves)
     while heap:
-        node, dy = waiting.pop(-heappop(heap))
+        node, dy, _ = waiting.pop(-heappop(heap))
         beside = leading is not None and node.order not in leading
         asked = capture is not None and id(node) in capture
         if beside and not asked:
@@ -352,7 +363,7 @@ def run_backward(
             gradients = node.gradients(dy)
         for edge, g in zip(edges, gradients, strict=False):
             if edge is not None and g is not None:
-                _send(edge, g, waiting, heap, leaves)
+                _send(edge, g, dy, waiting, heap, leaves)
         if not retain_graph:
             node.free()
     for key, (leaf, g, ours) in leaves.items():
@@ -400,35 +411,24 @@ def fresh(g: Array) -> Callable[[], Array]:
     return lambda: g
 
 
-def _sum(a: Any, b: Any) -> Any:
-    with _beside(a):
-        return a + b
-
-
-def _send(
-    edge: Any, g: Any, waiting: dict[int, tuple[Node, Array]], heap: list[int], leaves: dict[int, list[Any]]
-) -> None:
-    """Add an entry of a vjp to what waits for the node or the leaf that it belongs to."""
-    fresh = type(g) is FunctionType
-    if fresh:
-        g = g()
-    if type(edge) is Node:
-        order = edge.order
-        before = waiting.get(order)
-        if before is None:
-            waiting[order] = (edge, g)
-            heappush(heap, -order)
-        else:
-            waiting[order] = (edge, _sum(before[1], g))
-        return
-    entry = leaves.get(id(edge))
-    if entry is None:
-        leaves[id(edge)] = [edge, g, fresh]
-    elif entry[2]:
-        with xp.beside(g):
-            entry[1] += g
+def _send(edge: Any, g: Any, dy: Any, waiting: Waiting, heap: list[int], leaves: Waiting) -> None:
+    """Add what a vjp gave for ``dy`` to what waits for its node or leaf; in place if that is neither ``dy`` nor a view."""
+    inner, deferred = type(edge) is Node, type(g) is FunctionType
+    place, key = (waiting, edge.order) if inner else (leaves, id(edge))
+    if (entry := place.get(key)) is None:
+        g = g() if deferred else g
+        place[key] = [edge, g, deferred and g is not dy and getattr(g, "base", None) is None]
+        if inner:
+            heappush(heap, -key)
+    elif entry[2] and deferred and g.__kwdefaults__:
+        g(onto=entry[1])
     else:
-        entry[1:] = _sum(entry[1], g), True
+        g = g() if deferred else g
+        with _beside(g):
+            if entry[2]:
+                entry[1] += g
+            else:
+                entry[1:] = as_array(entry[1] + g), type(g) not in RUNNERS
 
 
 def _retain(tensor: Any, dy: Array) -> None:

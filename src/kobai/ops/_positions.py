@@ -68,8 +68,15 @@ def whole(x: Array, axis: int) -> Array:
     return x.reshape(math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :]))
 
 
-def placed(values: Array, shape: tuple[int, ...], key: Any) -> Array:
-    """Zeros of ``shape``, but ``values`` at ``key``: the gradient of reading x[key] where no place repeats."""
+def placed(values: Array, shape: tuple[int, ...], key: Any, onto: Array | None = None) -> Array:
+    """Zeros of ``shape``, but ``values`` at ``key``: the gradient of reading x[key] where no place repeats.
+
+    With ``onto`` they are added to that array, whose ``key`` must give a view.
+    """
+    if onto is not None:
+        part = onto[key]
+        part += values
+        return onto
     out = xp_of(values).zeros(shape, values.dtype)
     out[key] = values
     return out

@@ -39,8 +39,9 @@ def sums(x: Array, outer: int, n: int, inner: int) -> Array:
         flat, n = y, blocks
 
 
-def running(x: Array, axis: int, backwards: bool = False) -> Array:
-    """Running sums along ``axis``, from its end if ``backwards``, in float64: contiguous float32 or float64."""
+def running(x: Array, axis: int, backwards: bool = False, factors: bool = False) -> Array:
+    """Running sums along ``axis``, from its end if ``backwards``, or products of ``factors``, in float64: contiguous float32
+    or float64."""
     xp, shape = xp_of(x), x.shape
     y, n = xp.empty(shape, x.dtype), shape[axis]
     if not x.size:
@@ -48,10 +49,18 @@ def running(x: Array, axis: int, backwards: bool = False) -> Array:
     inner = int(np.prod(shape[axis + 1 :]))
     outer, flat = x.size // (n * inner), x.reshape(-1)
     if inner == 1:
-        launch_split(_running_rows, outer, x.size, GRAIN, flat, y.reshape(-1), n, backwards)
+        launch_split(_running_rows, outer, x.size, GRAIN, flat, y.reshape(-1), n, backwards, factors)
     else:
         so_far = xp.empty(outer * inner, np.float64)
-        launch_split(_running_columns, outer, x.size, GRAIN, flat, y.reshape(-1), so_far, n, inner, backwards)
+        launch_split(_running_columns, outer, x.size, GRAIN, flat, y.reshape(-1), so_far, n, inner, backwards, factors)
+    return y
+
+
+def products(x: Array, outer: int, n: int, inner: int) -> Array:
+    """Π over the middle axis, in float64: contiguous float32 or float64 (outer, n, inner) → (outer, inner)."""
+    xp = xp_of(x)
+    y, so_far = xp.empty(outer * inner, x.dtype), xp.empty(outer * inner, np.float64)
+    launch_split(_products, outer, x.size, GRAIN, x.reshape(-1), y, so_far, n, inner)
     return y
 
 
@@ -90,39 +99,74 @@ def _columns(x: Any, y: Any, n: int, inner: int, blocks: int, start: int, stop: 
 
 
 @as_written
-def _running_rows(x: Any, y: Any, n: int, backwards: bool, start: int, stop: int) -> None:
+def _running_rows(x: Any, y: Any, n: int, backwards: bool, factors: bool, start: int, stop: int) -> None:
     """Four rows at a time: each addition waits for the one before it."""
-    step = -1 if backwards else 1
+    step, none = -1 if backwards else 1, 1.0 if factors else 0.0
     fours = start + (stop - start) // 4 * 4
     for row in range(start, fours, 4):
-        p, q, r, s = 0.0, 0.0, 0.0, 0.0
+        p, q, r, s = none, none, none, none
         at = (row + 1) * n - 1 if backwards else row * n
         for _ in range(n):
-            p += x[at]
-            q += x[at + n]
-            r += x[at + 2 * n]
-            s += x[at + 3 * n]
+            a, b, c, d = x[at], x[at + n], x[at + 2 * n], x[at + 3 * n]
+            if factors:
+                p, q, r, s = p * a, q * b, r * c, s * d
+            else:
+                p, q, r, s = p + a, q + b, r + c, s + d
             y[at], y[at + n], y[at + 2 * n], y[at + 3 * n] = p, q, r, s
             at += step
     for row in range(fours, stop):
-        p = 0.0
+        p = none
         at = (row + 1) * n - 1 if backwards else row * n
         for _ in range(n):
-            p += x[at]
+            p = p * x[at] if factors else p + x[at]
             y[at] = p
             at += step
 
 
 @as_written
-def _running_columns(x: Any, y: Any, so_far: Any, n: int, inner: int, backwards: bool, start: int, stop: int) -> None:
+def _running_columns(
+    x: Any, y: Any, so_far: Any, n: int, inner: int, backwards: bool, factors: bool, start: int, stop: int
+) -> None:
     for item in range(start, stop):
         total = so_far[item * inner : (item + 1) * inner]
         for j in range(total.size):
-            total[j] = 0
+            total[j] = 1.0 if factors else 0.0
         for k in range(n):
             i = n - 1 - k if backwards else k
             at = (item * n + i) * inner
             xs, ys = x[at : at + inner], y[at : at + inner]
-            for j in range(total.size):
-                total[j] += xs[j]
-                ys[j] = total[j]
+            if factors:
+                for j in range(total.size):
+                    total[j] *= xs[j]
+                    ys[j] = total[j]
+            else:
+                for j in range(total.size):
+                    total[j] += xs[j]
+                    ys[j] = total[j]
+
+
+@as_written
+def _products(x: Any, y: Any, so_far: Any, n: int, inner: int, start: int, stop: int) -> None:
+    """Along a row eight products at a time: each multiplication waits for the one before it."""
+    for item in range(start, stop):
+        total, ys = so_far[item * inner : (item + 1) * inner], y[item * inner : (item + 1) * inner]
+        first, end = item * n * inner, (item + 1) * n * inner
+        for j in range(inner):
+            total[j] = 1.0
+        if inner == 1:
+            p, q, r, s, t, u, v, w = 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0
+            eights = first + n // 8 * 8
+            for i in range(first, eights, 8):
+                xs = x[i : i + 8]
+                p, q, r, s = p * xs[0], q * xs[1], r * xs[2], s * xs[3]
+                t, u, v, w = t * xs[4], u * xs[5], v * xs[6], w * xs[7]
+            for i in range(eights, end):
+                p *= x[i]
+            total[0] = ((p * q) * (r * s)) * ((t * u) * (v * w))
+        else:
+            for i in range(first, end, inner):
+                xs = x[i : i + inner]
+                for j in range(inner):
+                    total[j] *= xs[j]
+        for j in range(inner):
+            ys[j] = total[j]

@@ -1,4 +1,4 @@
-"""Sums whose rounding errors do not grow with the number of terms: over axes, and running along one.
+"""Sums whose rounding errors do not grow with the number of terms, and products: over axes, and running along one.
 
 NumPy adds the elements of a row in pairs of pairs, with an error of about ε log₂ n. Down a column it adds one row after the
 other, and when it has come to 2²⁴ times a term in float32 – or 2¹¹ in float16 – that term is lost altogether. Here columns are
@@ -9,6 +9,7 @@ compiled loops (``_sum_loops.py``). An array library for devices adds in a tree 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,12 @@ def total(x: Array, axes: tuple[int, ...] | None = None, keepdims: bool = False)
         return x.sum(axis=axes, keepdims=keepdims)
     shape = x.shape
     if engine_for((x,)) is HOST:
-        return _compiled(x, axes, keepdims)
+        return _compiled(_sum_loops.sums, x, axes, keepdims)
     if axes is None:
         axes = tuple(range(x.ndim))
     if x.flags.f_contiguous and engine_for((x.T,)) is HOST:
         last = x.ndim - 1
-        return _compiled(x.T, tuple(last - d for d in axes), keepdims).T
+        return _compiled(_sum_loops.sums, x.T, tuple(last - d for d in axes), keepdims).T
     if math.prod([shape[d] for d in axes]) <= BLOCK or (len(axes) == x.ndim and x.flags.forc):
         return x.sum(axis=axes, keepdims=keepdims)
     for group in reversed(_neighbours(axes)):  # the last one first: what is left is small
@@ -49,15 +50,15 @@ def total(x: Array, axes: tuple[int, ...] | None = None, keepdims: bool = False)
     return x if keepdims else x.reshape([n for d, n in enumerate(shape) if d not in axes])
 
 
-def _compiled(x: Array, axes: tuple[int, ...] | None, keepdims: bool) -> Array:
-    """Σ x over ``axes`` by compiled loops, one group of neighbouring axes after the other."""
+def _compiled(over: Callable[..., Array], x: Array, axes: tuple[int, ...] | None, keepdims: bool) -> Array:
+    """Σ or Π of x over ``axes`` by compiled loops, one group of neighbouring axes after the other."""
     if axes is None:
-        return _sum_loops.sums(x, 1, x.size, 1).reshape((1,) * x.ndim if keepdims else ())
+        return over(x, 1, x.size, 1).reshape((1,) * x.ndim if keepdims else ())
     shape = list(x.shape)
     for group in reversed(_neighbours(axes)) if len(axes) > 1 else (axes,):
         first, after = group[0], group[-1] + 1
         n, inner = math.prod(shape[first:after]), math.prod(shape[after:])
-        x = _sum_loops.sums(x, math.prod(shape[:first]), n, inner)
+        x = over(x, math.prod(shape[:first]), n, inner)
         shape[first:after] = (1,) * len(group)
     return x.reshape(shape if keepdims else [n for d, n in enumerate(shape) if d not in axes])
 
@@ -122,6 +123,9 @@ def product(x: Array, axes: tuple[int, ...] | None = None, keepdims: bool = Fals
     """Π x over ``axes`` (None: all), multiplied in float64: a partial product out of range would spoil all that follow."""
     if x.dtype.kind not in FLOATING:
         return x.prod(axis=axes, keepdims=keepdims)
+    one = axes is None or len(axes) == 1 or len(axes) == x.ndim  # else what lies between would be rounded
+    if x.size > FEW and one and engine_for((x,)) is HOST:
+        return _compiled(_sum_loops.products, x, None if axes is None or len(axes) == x.ndim else axes, keepdims)
     return x.prod(axis=axes, keepdims=keepdims, dtype=np.float64).astype(x.dtype, copy=False)
 
 
@@ -129,6 +133,8 @@ def cumulative_product(x: Array, axis: int) -> Array:
     """Running products along ``axis``, multiplied in float64, of integers in their own dtype."""
     if x.dtype.kind not in FLOATING:
         return xp_of(x).cumprod(x, axis=axis, dtype=x.dtype)
+    if x.size > FEW and engine_for((x,)) is HOST:
+        return _sum_loops.running(x, axis, factors=True)
     return xp_of(x).cumprod(x, axis=axis, dtype=np.float64).astype(x.dtype, copy=False)
 
 

@@ -19,9 +19,13 @@ __all__ = ["broadcast_shapes", "broadcast_tensors", "broadcast_to", "expand"]
 @primitive(kind="view", sample=[drawn((4, 1, 3), (4, 2, 3)), drawn((3,), (2, 5, 3)), drawn((), (2, 0))])
 def _expand(x: Array, shape: tuple[int, ...]) -> Any:
     before = x.shape
-    y = xp_of(x).broadcast_to(x, shape)
-    if type(y) is np.ndarray and x.flags.writeable:
-        y.flags.writeable = True  # NumPy would refuse to write where no element repeats, too
+    if type(x) is np.ndarray and x.size and x.flags.c_contiguous:  # a tenth of NumPy's time
+        steps = [0 if n == 1 else step for n, step in zip(before, x.strides, strict=True)]
+        y = np.ndarray(shape, x.dtype, x, 0, (0,) * (len(shape) - len(before)) + tuple(steps))
+    else:
+        y = xp_of(x).broadcast_to(x, shape)
+        if type(y) is np.ndarray and x.flags.writeable:
+            y.flags.writeable = True  # NumPy would refuse to write where no element repeats, too
     return y, lambda dy: (unbroadcast(dy, before),)
 
 
@@ -36,10 +40,15 @@ def expand(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """
     wanted, shape = sizes_of("expand", sizes if size is None else (size,)), input._array.shape
     extra = len(wanted) - len(shape)
-    full = tuple(shape[i - extra] if n == -1 and i >= extra else n for i, n in enumerate(wanted))
-    if extra < 0 or any(n < 0 for n in full) or any(n not in (1, full[extra + d]) for d, n in enumerate(shape)):
+    full, fits = list(wanted), extra >= 0
+    for d, n in enumerate(shape if fits else (), extra):
+        if full[d] == -1:
+            full[d] = n
+        elif n != 1 and n != full[d]:
+            fits = False
+    if not fits or (full and min(full) < 0):
         raise RuntimeError(f"expand: shape {tuple(shape)} cannot be expanded to {tuple(wanted)}")
-    return _expand(input, full)
+    return _expand(input, tuple(full))
 
 
 @method

@@ -39,7 +39,7 @@ Basic: TypeAlias = tuple[int | slice | EllipsisType | None, ...]
 )
 def _part(x: Array, key: Any) -> Any:
     shape = x.shape
-    return x[key], lambda dy: (lambda: placed(dy, shape, key),)
+    return x[key], lambda dy: (lambda *, onto=None: placed(dy, shape, key, onto),)
 
 
 @primitive(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from typing import Any
 
+from kobai.core.outputs import views
 from kobai.core.primitive import method, primitive
 from kobai.core.tensor import Tensor
 from kobai.ops._args import drawn, existing_axis, need, normalize_axis, numpy_names
 from kobai.ops._positions import add_at
-from kobai.ops.index import getitem
+from kobai.ops.index import _part, getitem
 from kobai.ops.shape import reshape
 from kobai.xp import Array, xp_of
 
@@ -32,6 +34,12 @@ __all__ = [
 
 def _slice(input: Tensor, axis: int, start: int, stop: int) -> Tensor:
     return getitem(input, (slice(None),) * axis + (slice(start, stop),))
+
+
+def _slices(input: Tensor, axis: int, cuts: Iterable[Any]) -> tuple[Tensor, ...]:
+    """Views between each of the cuts and the next."""
+    before = (slice(None),) * axis
+    return views(_part, input, [(*before, slice(start, max(start, stop))) for start, stop in pairwise(cuts)])
 
 
 @method
@@ -88,8 +96,7 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
         if sections < 0 or (sections == 0 and size):
             raise RuntimeError(f"split: expected a positive size, got {sections}")
         sections = [sections] * (size // sections) + [size % sections] * (size % sections > 0) if size else [0]
-    ends = list(accumulate(sections))
-    return tuple(_slice(tensor, axis, end - n, end) for n, end in zip(sections, ends, strict=True))
+    return _slices(tensor, axis, accumulate(sections, initial=0))
 
 
 @method
@@ -139,7 +146,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         n = int(indices_or_sections)
         need("tensor_split", n >= 1, "at least one section", n)
         cuts = [i * (size // n) + min(i, size % n) for i in range(n + 1)]
-    return tuple(_slice(input, axis, a, max(a, b)) for a, b in pairwise(cuts))
+    return _slices(input, axis, cuts)
 
 
 @method
@@ -152,7 +159,8 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     (tensor([1, 3]), tensor([2, 4]))
     """
     axis = existing_axis("unbind", dim, input._array.ndim)
-    return tuple(getitem(input, (slice(None),) * axis + (i,)) for i in range(input._array.shape[axis]))
+    before = (slice(None),) * axis
+    return views(_part, input, [(*before, i, ...) for i in range(input._array.shape[axis])])
 
 
 unsafe_split, unsafe_chunk = split, chunk  # nothing here is unsafe: changes of the parts are recorded
