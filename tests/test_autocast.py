@@ -246,7 +246,7 @@ def test_the_switches():
         kobai.set_autocast_dtype("cpu", SINGLE)
     with pytest.raises(ValueError, match="autocast: expected a device type such as 'cpu' or 'cuda', got True"):
         kobai.autocast(True)
-    with pytest.warns(UserWarning, match="autocast: expected float16 or bfloat16, got float32"):
+    with pytest.warns(UserWarning, match=r"autocast: expected float16 or bfloat16, got kobai\.float32"):
         block = kobai.autocast("cpu", SINGLE)
     with block:
         assert (X @ X).dtype == SINGLE

@@ -167,7 +167,7 @@ def test_a_guard_is_put_up_once_and_shows_the_functions_own_signature():
 
 
 def test_descriptions_are_short():
-    assert described(X) == "Tensor of shape (3, 4) and float32"
+    assert described(X) == "Tensor of shape (3, 4) and kobai.float32"
     assert described(object()) == "a value of type object"
     assert described([0] * 100) == "a value of type list"
 

@@ -175,6 +175,15 @@ def test_random_numbers_of_a_fork_leave_no_trace():
     assert kobai.equal(a, b)
 
 
+def test_the_text_of_a_dtype_is_its_name_after_the_module() -> None:
+    """Programs take the name from behind the dot, and print a dtype by all of Python's ways."""
+    for dtype in (kobai.float32, kobai.zeros(1, dtype=kobai.bfloat16).dtype, kobai.bool):
+        module, name = str(dtype).split(".")
+        assert module == "kobai"
+        assert getattr(kobai, name) is dtype
+        assert str(dtype) == repr(dtype) == f"{dtype}" == "%s" % dtype  # noqa: UP031
+
+
 def test_types_in_annotations():
     assert isinstance(kobai.float32, kobai.dtype)
     assert kobai.tensor([1]).type(kobai.FloatTensor).dtype == kobai.float32

@@ -145,7 +145,7 @@ def test_dtype_is_that_of_the_samples_unless_given(kind):
         (X, {"dtype": "float32"}, "float32"),
     ):
         net = kind(**QUICK, **options).fit(given, y)
-        assert {str(p.dtype) for p in net.module_.parameters()} == {expected}
+        assert {p.dtype.name for p in net.module_.parameters()} == {expected}
         assert answers(net, X).dtype == expected
 
 

@@ -62,9 +62,6 @@ class dtype:  # PyTorch's spelling
     def __repr__(self) -> str:
         return f"kobai.{self.dtype}"
 
-    def __str__(self) -> str:
-        return str(self.dtype)
-
     def __reduce__(self) -> Any:
         return _of, (self.dtype,)
 

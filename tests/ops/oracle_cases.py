@@ -34,4 +34,4 @@ def host(tensor) -> np.ndarray:
 
 
 def dtype_name(tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return str(tensor.dtype).rsplit(".")[-1]

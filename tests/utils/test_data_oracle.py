@@ -18,7 +18,7 @@ Point = namedtuple("Point", "x y")
 def described(value):
     """Structure, types, dtypes and values, in words that are the same for both libraries."""
     if isinstance(value, (torch.Tensor, kobai.Tensor)):
-        return ("tensor", str(value.dtype).removeprefix("torch."), tuple(value.shape), value.tolist())
+        return ("tensor", str(value.dtype).rsplit(".")[-1], tuple(value.shape), value.tolist())
     if isinstance(value, dict):
         return (type(value).__name__, {k: described(v) for k, v in value.items()})
     if isinstance(value, (list, tuple)):
