@@ -1,9 +1,10 @@
-"""The bits of the smallest net on ARM, in an emulator: Debian with qemu-user, an arm64 Python, and the wheels for it.
+"""The bits of small nets on ARM, in an emulator: Debian with qemu-user, an arm64 Python, and the wheels for it.
 
-    apt-get install qemu-user && python scripts/bits_on_arm.py [FOLDER]
+    apt-get install qemu-user && python scripts/bits_on_arm.py [FOLDER [NET ...]]
 
-Nothing is installed: packages are unpacked into the folder (200 MB), which is used again if it is there. Compiling in the
-emulator takes half an hour. Exits with 0 if the hash is the one that is shipped, and with 1 if not.
+NET: of those of ``kobai verify``; by default the smallest, mlp. Nothing is installed: packages are unpacked into the folder (200
+MB), which is used again if it is there, as is what was compiled: the first net takes half an hour. Exits with 0 if the hashes
+are those that are shipped, and with 1 if not.
 """
 
 import os
@@ -74,7 +75,7 @@ def main() -> int:
     paths = os.pathsep.join(map(str, (SOURCE, wheels(folder, python.removeprefix("python")))))
     kept = {"KOBAI_CACHE": str(folder / "code"), "NUMBA_CACHE_DIR": str(folder / "code" / "numba")}
     settings = {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", **kept}
-    command = [qemu, "-L", str(root), str(root / "usr/bin" / python), "-c", CODE]
+    command = [qemu, "-L", str(root), str(root / "usr/bin" / python), "-c", CODE, *sys.argv[2:]]
     return subprocess.run(command, env={**os.environ, **settings}).returncode
 
 

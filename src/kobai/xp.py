@@ -256,9 +256,9 @@ def _usable(where: device | str | None) -> tuple[device, Backend]:
 def _of_device(where: device) -> Backend:
     if found := [b for b in _backends.values() if b.device_type == where.type]:
         return found[0]
-    raise BackendError(
-        f"device: kobai computes on the CPU and, with CuPy, on CUDA, and has no {where.type!r}, unlike torch"
-    )
+    known = "kobai computes on the CPU and, with CuPy, on CUDA"
+    instead = ": func.functional_call leaves a model's own parameters alone" if where.type == "meta" else ""
+    raise BackendError(f"device: {known}, and has no {where.type!r}, unlike torch{instead}")
 
 
 def default_device() -> device:
