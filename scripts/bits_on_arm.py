@@ -2,9 +2,9 @@
 
     apt-get install qemu-user && python scripts/bits_on_arm.py [FOLDER [NET ...]]
 
-NET: of those of ``kobai verify``; by default the smallest, mlp. Nothing is installed: packages are unpacked into the folder (200
-MB), which is used again if it is there, as is what was compiled: the first net takes half an hour. Exits with 0 if the hashes
-are those that are shipped, and with 1 if not.
+NET: of those of ``kobai verify``; by default the smallest, mlp. Nothing is installed: packages are unpacked into the folder
+(200 MB), which is used again if it is there, as is what was compiled: the first net takes half an hour. Exits with 0 if the
+hashes are those that are shipped, and with 1 if not.
 """
 
 import os
