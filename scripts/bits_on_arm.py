@@ -19,10 +19,10 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 CODE = """
 import platform, sys
 from kobai.bits import verify
-report = verify(["mlp"])
-(net,) = report.nets
-print(platform.machine(), report.versions, net, f"{report.seconds:.0f} s", sep="\\n")
-sys.exit(not net.same)
+print(platform.machine())
+report = verify(sys.argv[1:] or ["mlp"], lambda net: print(net, flush=True))
+print(report.versions, f"{report.seconds:.0f} s", sep="\\n")
+sys.exit(not all(net.same for net in report.nets))
 """
 
 
