@@ -32,11 +32,14 @@ OWN = {"optimizer-setting", "weight-decay-too-large", "momentum-too-high", "rate
         ("momentum-too-high", kobai.optim.SGD, {"lr": 0.5, "momentum": 0.999, "nesterov": True}),
         ("rate-too-small", kobai.optim.SGD, {"lr": 0.0}),
         ("rate-too-small", kobai.optim.Adadelta, {"lr": 1e-4}),
+        ("rate-too-small", kobai.optim.Adam, {"lr": 1e-9}),  # by far more than the sweep is wide
+        ("rate-too-small", kobai.optim.SGD, {"lr": 1e-7, "momentum": 0.9}),
         ("optimizer-setting", kobai.optim.Adam, {"lr": 1e-2, "eps": 1e3}),
         ("optimizer-setting", kobai.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.999}),
         ("rate-too-large", kobai.optim.Adam, {"lr": 3.0}),
         ("rate-too-large", kobai.optim.Adam, {"lr": 3.0, "betas": (0.5, 0.9)}),
         ("rate-too-large", kobai.optim.SGD, {"lr": 30.0, "momentum": 0.9}),
+        ("rate-too-large", kobai.optim.SGD, {"lr": 1e4}),
     ],
 )
 def test_each_option_is_named_and_its_cure_helps(disease: str, rule: Any, options: dict[str, Any]) -> None:

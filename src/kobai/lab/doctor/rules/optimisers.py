@@ -31,6 +31,8 @@ HIGH, USUAL, RUNAWAY = 0.95, 0.9, 0.2
 """Momentum that is looked at, what it is compared with, and the part of a weight that steps under one gradient add up to."""
 SWEEP, SWEPT = (1e-3, 1e-2, 0.1, 10.0, 100.0, 1e3), 40
 """Multiples of the learning rate, and the steps with each."""
+SHORT = 1e-5
+"""A step that changes no weight by this part of its size cannot be too long: smaller rates are not tried."""
 ENOUGH = 0.8
 """Part of what the best rate of a sweep lowers the loss by, which a smaller, and safer, one may reach."""
 SLOW = 0.05
@@ -279,11 +281,22 @@ def best_rate(view: View) -> tuple[float, float] | None:
     chance = view.chance
     if chance is not None and (base.end < LEARNT * chance or view.trials.explained(LEARNT * chance)):
         return None
-    rates = {_rounded((own or 1e-3) * factor) for factor in SWEEP}
-    ends = {rate: view.trials.course(f"rate {rate:g}", with_rate(rate), steps=SWEPT).end for rate in sorted(rates)}
-    best = min(ends, key=lambda rate: ends[rate])
+    ends: dict[float, float] = {}
+
+    def end(rate: float) -> float:
+        if rate not in ends:
+            assert view.trials is not None
+            ends[rate] = view.trials.course(f"rate {rate:g}", with_rate(rate), steps=SWEPT).end
+        return ends[rate]
+
+    longest = max((weight.ratio for weight in view.reading.weights if weight.ratio >= 0), default=1.0)
+    factors = [factor for factor in SWEEP if factor > 1 or longest > SHORT]
+    best = min(sorted(_rounded((own or 1e-3) * factor) for factor in factors), key=end)
+    outwards = {max(ends): 10.0, min(ends): 0.1}.get(best, 1.0)  # a rate that is off by more than the sweep is wide
+    while end(_rounded(best * outwards)) < ends[best]:
+        best = _rounded(best * outwards)
     for near in (_rounded(best * 3), _rounded(best / 3)):
-        ends[near] = view.trials.course(f"rate {near:g}", with_rate(near), steps=SWEPT).end
+        end(near)
     least = min(ends.values())
     if not 0 <= least < math.inf:  # a loss that falls below 0 may fall on for ever, the faster the larger the rate
         return None

@@ -22,7 +22,7 @@ RATE_TOO_LARGE = Disease(
     f"median update-to-weight ratio above {RATIO_LARGE:g} (warning: {RATIO_LARGE_SOME:g}), while the loss does not "
     f"fall, or rises by {OVERSHOOT:g} on its way; or a loss of the same batch that grows by {LOSS_GREW:g}, and has not "
     f"come back after {PATIENCE} steps (both only where copies learn far more at a smaller rate); or a copy that, within "
-    f"{SWEPT} steps at one of the rates of a sweep (multiples {SWEEP[0]:g} to {SWEEP[-1]:g}), "
+    f"{SWEPT} steps at one of the rates of a sweep (multiples {SWEEP[0]:g} to {SWEEP[-1]:g}, and further while that helps), "
     f"learns {1 / TAKEN:g} times what 200 steps at this rate teach it; in "
     "`treat` also one that ends its training higher than it began",
     "A ratio of about 1e-3 is usual; Adam's first steps have lr divided by the weights' size, up to some 1e-2. At 0.2 "
