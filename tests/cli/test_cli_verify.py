@@ -7,7 +7,7 @@ import pytest
 
 import kobai
 from cli_commands import kobai_command
-from kobai.bits import verification
+from kobai.bits import ahead, verification
 from kobai.bits.nets import NETS, training
 from kobai.bits.trace import trace
 from kobai.engine import dispatch
@@ -50,6 +50,15 @@ def test_the_first_primitive_with_other_bits_is_named(capsys, monkeypatch, where
     (net,) = json.loads(out)["nets"]
     assert (code, net["same"], net["first"]["step"], net["first"]["what"]) == (1, False, 1, first)
     assert net["first"]["here"] != net["first"]["expected"]
+
+
+def test_where_no_second_process_can_be_started_one_compiles_all(monkeypatch):
+    monkeypatch.setattr(ahead.sys, "executable", "/nowhere/python")
+    with ahead.Ahead(["mlp", "cnn"]) as other:
+        other.useful = True
+        other.begin()
+        other.begin()
+        assert other.process is None
 
 
 def test_what_is_no_primitive_is_named_too(monkeypatch):

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -31,15 +32,17 @@ class Ahead:
 
     def begin(self) -> None:
         """A kernel has to be compiled, so others will have to be."""
-        if self.process is None and self.useful:
+        if self.useful:
             paths = [str(Path(kobai.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, *reversed(self.names)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            )
+            with suppress(OSError):  # where none can be started, as in an emulator, this process compiles all
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", __name__, *reversed(self.names)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                )
+            self.useful = False
 
     def __enter__(self) -> Ahead:
         return self
