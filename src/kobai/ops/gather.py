@@ -254,6 +254,11 @@ def check_slices(who: str, input: Tensor, dim: int, index: Tensor, source: Tenso
     return axis
 
 
+def as_row(index: Tensor) -> Tensor:
+    """An index that may be a number as a vector, which most are."""
+    return index if index._array.ndim else index.reshape(-1)
+
+
 @method
 @numpy_names
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -265,7 +270,9 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
             [5, 3]])
     """
     axis = check_slices("index_select", input, dim, index)
-    return take_slices(input, index.reshape(-1), axis, "index_select", False) if input._array.ndim else clone(input)
+    if not input._array.ndim:
+        return clone(input)
+    return take_slices(input, as_row(index), axis, "index_select", False)
 
 
 @method

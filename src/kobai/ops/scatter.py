@@ -28,7 +28,7 @@ from kobai.ops._positions import add_along, add_at, cleared, extreme_at, looped,
 from kobai.ops._products_at import scatter_product
 from kobai.ops.arithmetic import div, remainder
 from kobai.ops.broadcast import broadcast_shapes, expand
-from kobai.ops.gather import check_index, check_slices, where
+from kobai.ops.gather import as_row, check_index, check_slices, where
 from kobai.ops.index import getitem
 from kobai.ops.shape import clone, reshape
 from kobai.xp import Array, xp_of
@@ -202,8 +202,8 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     if type(alpha) is int and input._array.dtype.kind in "iu":
         alpha = wrapped("index_add", alpha, input._array.dtype)
     if input._array.ndim:
-        return _index_add(input, index.reshape(-1), source, axis, alpha)
-    return reshape(_index_add(reshape(input, 1), index.reshape(-1), reshape(source, -1), 0, alpha), ())
+        return _index_add(input, as_row(index), source, axis, alpha)
+    return reshape(_index_add(reshape(input, 1), as_row(index), reshape(source, -1), 0, alpha), ())
 
 
 @method(in_place=True)
@@ -217,8 +217,8 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     """
     axis = check_slices("index_copy", input, dim, index, source)
     if input._array.ndim:
-        return _index_copy(input, index.reshape(-1), source, axis)
-    return reshape(_index_copy(reshape(input, 1), index.reshape(-1), reshape(source, -1), 0), ())
+        return _index_copy(input, as_row(index), source, axis)
+    return reshape(_index_copy(reshape(input, 1), as_row(index), reshape(source, -1), 0), ())
 
 
 @method(in_place=True)
@@ -235,7 +235,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
         value = scalar("index_fill", value, input)
         if input._array.ndim:
             sizes = [index._array.size if d == axis else n for d, n in enumerate(input._array.shape)]
-            return _index_copy(input, index.reshape(-1), expand(value, sizes), axis, who="index_fill")
+            return _index_copy(input, as_row(index), expand(value, sizes), axis, who="index_fill")
     # A mask rather than positions: a place that is named twice is filled once and sends its gradient once.
     shape = input._array.shape
     filled = xp_of(input._array).zeros(shape[axis] if shape else 1, bool)
