@@ -9,8 +9,8 @@ An operation is declared once, gradient beside function::
 
 ``vjp(dy)`` returns one entry per positional argument: ``None`` where there is no gradient; an array, which may be a view or
 shared with others; or a function without arguments, called only if that input needs its gradient. What that returns is added
-to in place, unless it is ``dy`` or a view, so nobody else may hold it. If it fills few places of an array, the function may
-take ``*, onto=None``, an array to which it then adds instead. A ``vjp`` never writes into ``dy``.
+to in place, unless it is ``dy`` or a view of it, so nobody else may hold it. If it fills few places of an array, the function
+may take ``*, onto=None``, an array to which it then adds instead. A ``vjp`` never writes into ``dy``.
 
 **What a vjp keeps.** An operand or the result that the ``vjp`` reaches – itself or a view of it; in its closure, a default
 argument, an attribute, a container, an object, at any depth – must be the same in backward as it was: if it was changed in

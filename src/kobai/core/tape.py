@@ -412,12 +412,12 @@ def fresh(g: Array) -> Callable[[], Array]:
 
 
 def _send(edge: Any, g: Any, dy: Any, waiting: Waiting, heap: list[int], leaves: Waiting) -> None:
-    """Add what a vjp gave for ``dy`` to what waits for its node or leaf; in place if that is neither ``dy`` nor a view."""
+    """Add what a vjp gave for ``dy`` to what waits for its node or leaf; in place if that is no memory of ``dy``."""
     inner, deferred = type(edge) is Node, type(g) is FunctionType
     place, key = (waiting, edge.order) if inner else (leaves, id(edge))
     if (entry := place.get(key)) is None:
         g = g() if deferred else g
-        place[key] = [edge, g, deferred and g is not dy and getattr(g, "base", None) is None]
+        place[key] = [edge, g, deferred and owner(g) is not owner(dy) and type(g) not in RUNNERS]
         if inner:
             heappush(heap, -key)
     elif entry[2] and deferred and g.__kwdefaults__:
