@@ -155,8 +155,8 @@ def test_in_place_on_detached_memory_is_seen_by_both():
     ("change", "message"),
     [
         (lambda: kobai.ones(2).add_(kobai.ones(3, 2)), r"result has shape \(3, 2\), the tensor \(2,\)"),
-        (lambda: kobai.arange(3).add_(0.5), "result of float32 cannot be kept in a tensor of int64"),
-        (lambda: kobai.arange(3).div_(2), "result of float32 cannot be kept in a tensor of int64"),
+        (lambda: kobai.arange(3).add_(0.5), "result of kobai.float32 cannot be kept in a tensor of kobai.int64"),
+        (lambda: kobai.arange(3).div_(2), "result of kobai.float32 cannot be kept in a tensor of kobai.int64"),
         (lambda: kobai.ones(1).expand(3).add_(1), "share memory"),
     ],
 )

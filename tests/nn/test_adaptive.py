@@ -89,7 +89,7 @@ def test_cutoffs_that_do_not_increase(cutoffs):
         (lambda x, t: (x[0], t[:1]), r"got \(16,\) and \(1,\)"),
         (lambda x, t: (x, t + 20), r"expected indices in \[0, 19\]"),
         (lambda x, t: (x, t - 20), r"expected indices in \[0, 19\]"),
-        (lambda x, t: (x, t.double()), "expected class numbers as targets, got float64"),
+        (lambda x, t: (x, t.double()), "expected class numbers as targets, got kobai.float64"),
     ],
 )
 def test_targets_that_do_not_fit(take, message):

@@ -116,14 +116,14 @@ def test_one_element_and_integers():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x, i: F.max_unpool2d(x, i.float(), 2), RuntimeError, "max_unpool2d: expected indices of int64"),
+        (lambda x, i: F.max_unpool2d(x, i.float(), 2), RuntimeError, "max_unpool2d: expected indices of kobai.int64"),
         (lambda x, i: F.max_unpool2d(x, i[:1], 2), RuntimeError, "expected indices (2, 3, 3) as the input"),
         (lambda x, i: F.max_unpool2d(x, i, 2, output_size=(9, 6)), ValueError, "less than (2, 2) away from (6, 6)"),
         (lambda x, i: F.max_unpool2d(x, i, 2, output_size=(6,)), ValueError, "to have 2 or 4 elements"),
         (lambda x, i: F.max_unpool2d(x, i + 36, 2), (RuntimeError, IndexError), "max_unpool2d"),
         (lambda x, i: F.adaptive_max_pool3d(x, 2), ValueError, "adaptive_max_pool3d: expected input (N, C, D, H, W)"),
         (lambda x, i: F.adaptive_max_pool2d(x, 2, "yes"), TypeError, "return_indices to be True or False"),
-        (lambda x, i: F.avg_pool2d(i.int(), 2), RuntimeError, "one of int64, got int32"),
+        (lambda x, i: F.avg_pool2d(i.int(), 2), RuntimeError, "one of kobai.int64, got kobai.int32"),
         (lambda x, i: nn.MaxUnpool2d((2, 2, 2)), TypeError, "MaxUnpool2d: expected kernel_size"),
     ],
 )

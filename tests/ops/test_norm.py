@@ -169,7 +169,7 @@ def test_a_number_is_a_vector_of_one(dim, backend):
             r"more than one value per channel .*\(1, 3, 1\)",
         ),
         (lambda x: F.batch_norm(x, None, None, training=True, activation="rleu"), "Did you mean 'relu'"),
-        (lambda x: F.batch_norm(x.long(), None, None, training=True), "expected a float tensor, got int64"),
+        (lambda x: F.batch_norm(x.long(), None, None, training=True), "expected a float tensor, got kobai.int64"),
         (lambda x: F.layer_norm(x, (3,)), r"expected input \(..., 3\), got \(4, 3, 2\)"),
         (lambda x: F.layer_norm(x, (5, 4, 3, 2)), r"expected input \(..., 5, 4, 3, 2\), got \(4, 3, 2\)"),
         (lambda x: F.layer_norm(x, (2,), kobai.ones(3)), r"layer_norm: expected weight \(2,\), got \(3,\)"),

@@ -174,9 +174,9 @@ def test_jacobian_and_vjp(backend):
         (lambda: kobai.cdist(T(X), T(X), float("nan")), "cdist: expected p >= 0, got nan"),
         (lambda: kobai.cov(kobai.ones(2, 2, 2)), "cov: expected"),
         (lambda: kobai.cov(T(X) > 0), "cov: expected numbers, got booleans"),
-        (lambda: kobai.cov(T(X), fweights=T(MUCH)), "cov: expected fweights as integers, got float64"),
-        (lambda: kobai.cov(T(X), fweights=T(OFTEN > 0)), "cov: expected fweights as integers, got bool"),
-        (lambda: kobai.cov(T(X), aweights=T(OFTEN)), "cov: expected aweights as floats, got int64"),
+        (lambda: kobai.cov(T(X), fweights=T(MUCH)), "cov: expected fweights as integers, got kobai.float64"),
+        (lambda: kobai.cov(T(X), fweights=T(OFTEN > 0)), "cov: expected fweights as integers, got kobai.bool"),
+        (lambda: kobai.cov(T(X), aweights=T(OFTEN)), "cov: expected aweights as floats, got kobai.int64"),
         (
             lambda: kobai.cov(T(X), fweights=T(OFTEN[1:])),
             r"cov: expected fweights for 6 observations, got shape \(5,\)",

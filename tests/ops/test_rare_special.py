@@ -143,8 +143,8 @@ def test_methods_and_refusals():
     for call, message in (
         (lambda: kobai.polygamma(-1, x), "polygamma: expected an integer n >= 0, got -1"),
         (lambda: kobai.mvlgamma(x, 0), "mvlgamma: expected an integer p >= 1, got 0"),
-        (lambda: kobai.igamma(x.long(), x > 0), "igamma: expected a tensor of floats, got int64 and bool"),
-        (lambda: x.long().igammac(x.int()), "igammac: expected a tensor of floats, got int64 and int32"),
+        (lambda: kobai.igamma(x.long(), x > 0), "igamma: expected a tensor of floats, got kobai.int64 and kobai.bool"),
+        (lambda: x.long().igammac(x.int()), "igammac: expected a tensor of floats, got kobai.int64 and kobai.int32"),
     ):
         with pytest.raises(RuntimeError, match=message):
             call()

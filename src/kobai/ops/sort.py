@@ -311,7 +311,7 @@ def searchsorted(
         need_tensor("searchsorted", sorter)
         if sorter.dtype != np.int64 or sorter.shape != sorted_sequence.shape:
             raise RuntimeError(
-                f"searchsorted: expected sorter int64 of shape {tuple(sorted_sequence.shape)}, got {sorter.dtype} of "
+                f"searchsorted: expected sorter kobai.int64 of shape {tuple(sorted_sequence.shape)}, got {sorter.dtype} of "
                 f"shape {tuple(sorter.shape)}"
             )
         check_range("searchsorted", sorter._array, sorted_sequence.shape[-1])

@@ -336,7 +336,7 @@ def checked_mean(
     who = who or f"avg_pool{n}d"
     w = _checked_windows(who, n, input, kernel, stride, padding, 1, ceil_mode)
     if not input.is_floating_point() and input.dtype != np.int64:
-        raise RuntimeError(f"{who}: expected a float tensor, or one of int64, got {input.dtype}")
+        raise RuntimeError(f"{who}: expected a float tensor, or one of kobai.int64, got {input.dtype}")
     need_flags(who, count_include_pad=count_include_pad)
     if divisor is not None:
         if isinstance(divisor, bool) or not hasattr(divisor, "__index__"):

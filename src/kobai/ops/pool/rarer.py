@@ -149,7 +149,7 @@ def _unpooled(
     if any(abs(a - b) >= s for a, b, s in zip(wanted, usual, stride, strict=True)) and output_size is not None:
         raise ValueError(f"{who}: expected output_size less than {stride} away from {usual}, got {wanted}")
     if indices.dtype != np.int64:
-        raise RuntimeError(f"{who}: expected indices of int64, got {indices.dtype}")
+        raise RuntimeError(f"{who}: expected indices of kobai.int64, got {indices.dtype}")
     if indices.shape != input.shape:
         raise RuntimeError(f"{who}: expected indices {tuple(input.shape)} as the input, got {tuple(indices.shape)}")
     outer = tuple(input.shape[:-n])
