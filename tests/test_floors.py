@@ -149,24 +149,37 @@ def test_import_kobai_loads_nothing_optional_or_slow():
 
 
 def test_import_kobai_costs_a_tenth_of_a_second_beyond_numpy(tmp_path):
-    """0.09 s of processor time beyond NumPy's 0.08, half as much again where other work shares the processor's caches.
+    """0.09 s of processor time beyond NumPy's 0.08 on a quiet machine: modules that are executed, and functions called.
 
-    What would make it long is told by numbers that do not depend on the machine: modules that are executed.
+    Both are counted, for they are the same on every machine. The clock only tells what they cannot, one slow call: on a
+    busy machine Kobai's many small files cost twice NumPy's time.
     """
     code = (
         "import sys, time; a = time.process_time(); import numpy; b = time.process_time(); before = set(sys.modules); "
         "import kobai; print(b - a, time.process_time() - b); new = set(sys.modules) - before; "
         "print(len([n for n in new if n.startswith('kobai')]), len(new))"
     )
+    calls = (
+        "import numpy, sys; calls = []; sys.setprofile(lambda frame, event, arg: event == 'call' and calls.append("
+        "frame.f_code.co_filename)); import kobai; sys.setprofile(None); "
+        "print(len([c for c in calls if not c.startswith('<frozen importlib')]))"
+    )
     env = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}  # compiled once, as an installed package is
     env.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def run(code):
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        return [float(number) for number in done.stdout.split()]
+
     times = []
     for _ in range(12):  # the first try compiles
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-        numpys, ours, own, new = map(float, done.stdout.split())
+        numpys, ours, own, new = run(code)
         assert own <= 265, "a module that few programs need is imported when it is asked for"
         assert new - own <= 60
         times.append((numpys, ours))
-        if ours < max(0.15, 1.25 * numpys):
-            return
-    pytest.fail(f"seconds for NumPy and for Kobai: {times}")
+        if ours < max(0.2, 2.5 * numpys):
+            break
+    else:
+        pytest.fail(f"seconds for NumPy and for Kobai: {times}")
+    (called,) = run(calls)
+    assert called <= 40_000, "what few programs need is made when it is asked for"
