@@ -22,6 +22,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("attack")
 
 
+@pytest.mark.thorough
 @pytest.mark.few(3)
 @pytest.mark.skipif(sys.platform == "win32", reason="a link there is a privilege")
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_what_ran_is_said(run, workers):
     assert (status, "7 collected: 6 ran, 1 skipped" in output, "1 skipped: no peer" in output) == (0, True, True)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("frozen", "said"),
     [
@@ -82,6 +83,7 @@ def test_who_asks_for_some_tests_gets_them(run, some):
     assert (status, "7 collected: 6 ran, 1 skipped" in output) == (0, True)
 
 
+@pytest.mark.thorough
 def test_the_shards_are_all_of_it(run):
     counts = []
     for k in range(3):

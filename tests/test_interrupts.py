@@ -229,6 +229,7 @@ def pause(problem: Problem) -> Any:
 KINDS = {"eager": lambda problem: problem.step, "recorded": recording, "replayed": replaying, "modes": pause}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interruption_anywhere_leaves_everything_right(problem, kind):
     if not dispatch.numba_installed:

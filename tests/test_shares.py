@@ -57,6 +57,7 @@ def run(tmp_path):
     return go
 
 
+@pytest.mark.thorough
 def test_few_cases_are_quick_and_the_others_have_their_turn(run):
     quick = run("-m", "not gpu and not thorough")
     assert quick == ["test_counted[0]", "test_counted[4]", "test_counted[8]", "test_first[here-0]"]

@@ -21,7 +21,7 @@ def moved(args: tuple, k: int, dtype: type) -> list:
 
 
 @pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.thorough), np.float32])
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @case
 def test_replay_equals_the_tape_bit_for_bit(name, i, dtype):
     args, options = sample(name, i)

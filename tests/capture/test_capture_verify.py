@@ -236,6 +236,7 @@ def test_what_verify_may_be():
     assert kobai.capture(lambda x: x, verify=0).verify == 0
 
 
+@pytest.mark.thorough
 def test_verifying_changes_nothing_in_random_sequences():
     for seed in range(10_000, 10_030):
         sequence = step_sequences.draw(seed)

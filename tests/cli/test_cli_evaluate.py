@@ -55,6 +55,7 @@ def overtrained(capsys, table):
 NAMED = ["run", "run/best.safetensors", "run/last.safetensors", "run/previous.safetensors", "mine.safetensors"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("named", NAMED)
 def test_every_use_of_a_model_is_of_the_file_that_was_named(capsys, overtrained, named):
     file, state, rank = overtrained[named]
@@ -169,6 +170,7 @@ def test_data_that_have_changed_since_are_told_of(capsys, run, table):
     assert "has changed since the model was trained on it, so that this split may hold samples it has seen" in err
 
 
+@pytest.mark.thorough
 def test_diagnose_starts_from_what_was_asked(capsys):
     """No default that kobai train has for a data set hides what is wrong; the net is shown in full."""
     sick = ["--activation", "sigmoid", "--hidden", "50,50,50,50,50,50", "--init", "normal(0.01)", "--treat"]

@@ -177,6 +177,7 @@ def test_own_nets_are_compared_in_processes_and_in_python(capsys, file):
     assert len(compare({"lr": [0.01, 0.1]}, model="net.py:Ten", epochs=1, jobs=1).ranking()) == 2
 
 
+@pytest.mark.thorough
 def test_bench_and_diagnose_and_tune_take_them(capsys, file):
     own = ["--model", "net.py:Ten"]
     code, out, err = kobai_command(capsys, "bench", *own, "--batch-sizes", "8", "--seconds", 0.01, "--backend", "numpy")

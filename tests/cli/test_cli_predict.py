@@ -102,6 +102,7 @@ def test_predict_table_without_header(capsys, table):
     assert (code, "expected 3 columns, or 2 without the target, got 4" in err) == (1, True)
 
 
+@pytest.mark.thorough
 def test_predict_in_a_terminal_is_a_table(run):
     pty = pytest.importorskip("pty")
     leader, follower = pty.openpty()
@@ -150,6 +151,7 @@ def test_labels_are_shown_and_not_obeyed(capsys, table, monkeypatch):
         assert not any(code in text for code in ("\x1b]", "\x1b[2J", "\x9b", "\x07", "\u202e"))
 
 
+@pytest.mark.thorough
 def test_a_terminal_that_knows_ascii_only(run, table):
     table.write_text(table.read_text().replace("ant", "Ärger…"))
     ascii_only = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}

@@ -16,6 +16,7 @@ from kobai.train import checkpoint, job
 # --- resume -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_resume_with_more_epochs(capsys, table):
     command = ["train", "--data", table, *SMALL]
     kobai_command(capsys, *command, "--epochs", 5, "--out", "whole", "-q")
@@ -26,6 +27,7 @@ def test_resume_with_more_epochs(capsys, table):
     assert history("parts") == history("whole")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_run_in_16_bits_goes_on_in_them(capsys, table, precision):
     """With float16 the loss scale goes on, too."""
@@ -41,6 +43,7 @@ def test_a_run_in_16_bits_goes_on_in_them(capsys, table, precision):
     assert same(parts.get("scaler", {}), whole.get("scaler", {}))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("left", [[job.CONFIG], [job.CONFIG, job.HISTORY], [job.HISTORY], []])
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(capsys, table, left):
     command = ["train", "--data", table, *SMALL, "--seed", 3, "-q"]

@@ -92,6 +92,7 @@ def test_class_weights_and_options_of_columns(capsys):
     assert "test balanced accuracy" in out
 
 
+@pytest.mark.thorough
 def test_a_regression_is_diagnosed_and_reported(capsys, sensor):
     assert kobai_command(capsys, "train", *sensor, "--out", "run", "-q")[0] == 0
     code, out, _ = kobai_command(capsys, "diagnose", "run", "--quick", "--json")
@@ -140,6 +141,7 @@ def test_many_categories_are_embedded_stored_exported_and_answered(capsys):
     assert kobai_command(capsys, "report", "run")[0] == 0
 
 
+@pytest.mark.thorough
 def test_a_regression_is_compared_by_r2_and_the_best_can_be_trained(capsys, sensor):
     how = ["--vary", "lr=0.001,0.01", "--repeat", 2, "--jobs", 1, "--out", "compared"]
     code, out, err = kobai_command(capsys, "compare", *sensor, *how)

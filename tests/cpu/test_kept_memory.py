@@ -45,6 +45,7 @@ def test_temporaries_of_a_step_cause_no_page_faults(elements):
     assert faults < 20
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not GLIBC, reason="no glibc")
 @pytest.mark.parametrize(
     "variables",

@@ -348,6 +348,7 @@ def test_a_forked_child_has_helpers_of_its_own(three, rng):
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.thorough
 @products
 def test_a_process_ends_while_its_helpers_are_awake():
     code = (

@@ -6,6 +6,8 @@ import pytest
 from kernel_checks import DTYPES
 from kobai.engine.cuda_kernel import DEVICE, KERNELS, OPTIONS, PRELUDE, types
 
+pytestmark = pytest.mark.thorough
+
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")  # Turing, Ampere, Hopper, Blackwell
 OPTIMISED = {("float32", "sm_75"), ("float32", "sm_100")}  # which takes four times as long as compiling without
 

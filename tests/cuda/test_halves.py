@@ -10,7 +10,7 @@ from kernel_checks import CASES, converted, each, launch_of
 from kobai.dtypes import FLOATING, HALVES, finfo
 from kobai.engine.cuda_kernel import KERNELS
 
-pytestmark = pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")
+pytestmark = [pytest.mark.thorough, pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")]
 
 TYPES = sorted(dtype.name for dtype in HALVES)
 

@@ -20,7 +20,7 @@ BY_ROWS = (
     "cross_entropy_backward",
 )
 """Kernels of which a block computes a row."""
-pytestmark = pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")
+pytestmark = [pytest.mark.thorough, pytest.mark.skipif(host.COMPILER is None, reason="needs a C++ compiler (g++)")]
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,7 @@ def test_the_offsets_of_a_record_are_constants(tmp_path, monkeypatch):
     assert not any(isinstance(kind, numba.types.BaseTuple) for kind in made.type_annotation.typemap.values())
 
 
+@pytest.mark.thorough
 def test_what_is_linked_is_a_copy_of_ones_own(tmp_path, monkeypatch):
     """Copies of one name in several loops are optimised otherwise; the loader would keep whichever it met first."""
     pytest.importorskip("numba")

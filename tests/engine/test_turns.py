@@ -56,6 +56,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.thorough
 def test_a_kernel_is_compiled_by_one_of_several_processes(tmp_path, monkeypatch):
     """Also where an earlier kernel could not be compiled, and while all processes go on."""
     (tmp_path / "kobai_turns_program.py").write_text(MODULE)

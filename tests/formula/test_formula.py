@@ -134,7 +134,7 @@ def test_wrong_calls():
 # --- engines ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("size", [0, 1, 13, (4, 5), 70_001])
 @pytest.mark.parametrize("kernel", KERNELS, ids=IDS)
@@ -171,7 +171,7 @@ def test_nan_and_infinity_are_treated_alike(with_numba, kernel):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("numba", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS, ids=IDS)
 def test_any_layout(kernel, numba):

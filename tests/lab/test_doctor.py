@@ -130,6 +130,7 @@ def test_report_and_json() -> None:
     assert "healthy" in str(diagnose(net(), batch()))
 
 
+@pytest.mark.thorough
 def test_the_cure_is_code_that_works() -> None:
     model = net("normal(0.01)")
     found = diagnose(model, batch())
@@ -141,6 +142,7 @@ def test_the_cure_is_code_that_works() -> None:
     assert diagnose(model, batch()).healthy
 
 
+@pytest.mark.thorough
 def test_a_second_disease_behind_the_first() -> None:
     found = diagnose(net("normal(0.01)", "sigmoid", depth=7), batch())
     result = treat(found, steps=100)
@@ -230,6 +232,7 @@ def test_diagnose_and_doctor_look_at_the_data_alike(how: str, disease: str) -> N
         assert DISEASES[disease].title in said[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.few(backend="numpy")
 def test_on_every_backend(backend: str) -> None:
     """On strict, as on a GPU, nothing reads the device unasked."""
@@ -264,6 +267,7 @@ def test_what_is_healthy_is_so_in_every_precision(precision: str) -> None:
     assert len(treat(found, steps=3).after) == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(("factor", "diseases"), [(1, set()), (200, {"exploding-gradient", "rate-too-large"})])
 def test_gradients_are_judged_as_they_are_without_a_scale(precision: str, factor: float, diseases: Any) -> None:

@@ -14,6 +14,8 @@ from kobai.lab import diagnose
 from kobai.lab.doctor.rules import activations, counted, data, gradients, optimisers, outputs, reads
 from kobai.nn import functional as F
 
+pytestmark = pytest.mark.thorough
+
 
 class Gated(nn.Module):
     """A body that is multiplied by a gate with weights of 0, called before or after it; or follows it."""

@@ -14,6 +14,8 @@ from kobai.lab import diagnose
 from kobai.nn import functional as F
 from kobai.utils.data import DataLoader, TensorDataset
 
+pytestmark = pytest.mark.thorough
+
 
 def names(found: Any) -> list[str]:
     return [finding.disease for finding in found.findings if finding.severity != "note"]

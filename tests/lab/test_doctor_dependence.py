@@ -12,6 +12,8 @@ from kobai import nn
 from kobai.lab import diagnose
 from kobai.nn import functional as F
 
+pytestmark = pytest.mark.thorough
+
 
 def found(model: nn.Module, data: Any, loss_fn: Any = F.cross_entropy, **options: Any) -> list[Any]:
     optimizer = kobai.optim.Adam(model.parameters(), lr=3e-3)

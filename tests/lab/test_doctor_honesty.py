@@ -17,6 +17,8 @@ from kobai.lab.doctor.rules.updates import PATIENCE
 from kobai.nn import functional as F
 from kobai.train import Trainer, mlp
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from kobai import nn
 from kobai.lab import diagnose
 from kobai.nn import functional as F
 
+pytestmark = pytest.mark.thorough
+
 X, T = batch(256)
 ONE = X[:, :1] + 0.5 * X[:, 1:2]
 """A regression's targets, of mean 0 and size 1."""

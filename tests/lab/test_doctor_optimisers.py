@@ -12,6 +12,8 @@ from kobai.lab import Doctor, diagnose
 from kobai.nn import functional as F
 from kobai.train import Trainer
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from kobai import nn
 from kobai.lab import diagnose
 from kobai.nn import functional as F
 
+pytestmark = pytest.mark.thorough
+
 X, T = batch()
 WORDS = (kobai.arange(64 * 6) * 7 % 30).reshape(64, 6)
 

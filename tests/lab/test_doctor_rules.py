@@ -20,6 +20,8 @@ from kobai.lab.doctor.rules.view import View, stages
 from kobai.nn import functional as F
 from kobai.train import Trainer
 
+pytestmark = pytest.mark.thorough
+
 
 def test_labels_that_have_no_score() -> None:
     x, t = batch()

@@ -18,6 +18,8 @@ from kobai.lab.doctor.rules.scales import overconfident
 from kobai.nn import functional as F
 from kobai.train import Trainer
 
+pytestmark = pytest.mark.thorough
+
 SCHEDULES: dict[str, Any] = {
     "cosine": lambda o: optim.lr_scheduler.CosineAnnealingLR(o, T_max=40),
     "one cycle": lambda o: optim.lr_scheduler.OneCycleLR(o, max_lr=0.5, total_steps=400),

@@ -19,6 +19,8 @@ from kobai.lab.doctor.rules.data import rare_class
 from kobai.lab.doctor.rules.validation import prepared_otherwise
 from kobai.nn import functional as F
 
+pytestmark = pytest.mark.thorough
+
 # --- what the loss counts
 
 

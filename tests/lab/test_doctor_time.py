@@ -13,6 +13,8 @@ from kobai.lab import diagnose
 from kobai.lab.doctor import diagnosis, judging, trials
 from kobai.nn import functional as F
 
+pytestmark = pytest.mark.thorough
+
 
 def said(model: nn.Module, *, rate: float = 1e-2) -> tuple[Any, list[str]]:
     """A diagnosis, and the trials that it tells of."""

@@ -14,6 +14,8 @@ from kobai.lab import diagnose
 from kobai.nn import functional as F
 from kobai.train import mlp
 
+pytestmark = pytest.mark.thorough
+
 
 class Choice(nn.Module):
     """Of four candidates, each (N, 20), the first belongs to the query before them: scores are cosines times a scale."""

@@ -29,6 +29,7 @@ def test_names_are_found_in_several_spellings_and_the_nearest_is_offered():
         Settings(jobs=0)
 
 
+@pytest.mark.thorough
 def test_a_run_writes_three_files_that_hold_the_same_each_time(tmp_path):
     said: list[str] = []
     result = run("activations", out=tmp_path, say=said.append)
@@ -73,6 +74,7 @@ def test_numbers_become_json():
 # --- workers ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_workers_have_one_thread_each_and_report_as_they_end():
     ended: list[int] = []
     try:

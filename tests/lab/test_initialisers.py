@@ -69,6 +69,7 @@ NAMES = ["vanishing-gradient", "activations", "init-activations", "init-scale", 
 HEAVY = {"init-scale", "init-compare"}
 
 
+@pytest.mark.thorough
 @pytest.mark.rest
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.thorough] * (n in HEAVY)) for n in NAMES])
 def test_the_claim_is_seen(name, numbers):

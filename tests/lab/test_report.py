@@ -428,6 +428,7 @@ SMALLEST = """Math.min(...[...document.querySelectorAll('svg[role=img] text')].f
         / e.ownerSVGElement.viewBox.baseVal.width))"""
 
 
+@pytest.mark.thorough
 @pytest.mark.few(3)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])

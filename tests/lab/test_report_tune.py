@@ -92,12 +92,14 @@ def test_the_test_result_is_shown_only_with_the_settings_it_is_of(tmp_path):
     assert "91.2 %test accuracy" not in page.text  # it is not that of the best settings
 
 
+@pytest.mark.thorough
 def test_a_best_value_at_the_end_of_its_range_is_pointed_out(tmp_path):
     assert "At the edge" not in page_of(made_up(), tmp_path / "a").text
     page = page_of(made_up(best_lr=0.9), tmp_path / "b")
     assert "At the edge. lr is at the upper end of what was searched, 0.0001 to 1, logarithmic" in page.text
 
 
+@pytest.mark.thorough
 def test_few_trials_and_a_single_setting(tmp_path):
     page = page_of(made_up(4), tmp_path / "a")
     assert "Importances need ten trials that differ in their score; there are 4." in page.text
@@ -119,6 +121,7 @@ def test_where_nothing_trains_there_is_no_best(tmp_path):
     assert "No trial has come to its end yet." in page_of(waiting, tmp_path / "w").text
 
 
+@pytest.mark.thorough
 def test_by_the_file_and_by_the_folder_it_is_one_page(tmp_path):
     search = made_up()
     search.save(tmp_path / "t")

@@ -256,6 +256,7 @@ def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path, made):
         assert journal.read_bytes() == bytes(damaged)
 
 
+@pytest.mark.thorough
 @pytest.mark.few(2)
 @pytest.mark.parametrize(("method", "prune"), [("random", False), ("grid", False), ("tpe", True), ("random", True)])
 def test_an_interrupted_search_has_the_trials_of_one_that_was_not(tmp_path, method, prune, monkeypatch):

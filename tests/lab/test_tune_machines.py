@@ -150,6 +150,7 @@ def test_a_comparison_is_done_by_two_machines_one_of_them_killed(request, tmp_pa
     ]
 
 
+@pytest.mark.thorough
 def test_a_comparison_in_a_journal_has_the_runs_of_all(tmp_path):
     made = compare_plan(RunSettings(hidden=(4,), epochs=1), {"activation": "relu,tanh"}, 1, 2)
     told: list[tuple[int, int]] = []
@@ -172,6 +173,7 @@ def sqlite(tmp_path) -> str:
     return f"sqlite:///{tmp_path}/studies.db"
 
 
+@pytest.mark.thorough
 def test_searches_in_one_database_are_told_apart_by_their_folders(tmp_path, sqlite, capsys):
     made = plan(RunSettings(hidden=(4,), epochs=1), {"lr": "1e-3..1e-1:log"}, "random", prune=False)
     for name in ("a", "b"):

@@ -201,7 +201,7 @@ OWN = {
 }
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OWN)
 def test_results_have_memory_of_their_own_and_can_be_written_to(name):
@@ -252,7 +252,7 @@ OTHERWISE = "addmv addr float_power".split()  # no arguments above fit; float_po
 PAIRS = sorted(n for n in IN_PLACE if n.endswith("_") and n[:-1] in METHODS and n[7:-1] not in (*RANDOM, *OTHERWISE))
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", PAIRS)
 def test_in_place_forms_give_the_result_or_raise(name):
@@ -310,7 +310,7 @@ BOTH = sorted(
 """``x.where(condition, y)`` is ``where(condition, x, y)``."""
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", BOTH)
 def test_methods_agree_with_functions(name):
@@ -354,7 +354,7 @@ def test_operators_agree_with_functions(symbol):
 OUT = sorted(n for n, f in FUNCTIONS.items() if "out" in inspect.signature(f).parameters)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OUT)
 def test_out_holds_the_result(name):

@@ -115,7 +115,7 @@ def run(kernel, numbers, bound=False, **options):
     return flat
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(
     ("kernel", "numbers"), [v for v in VARIANTS if v[0].skip], ids=[k.name for k, _ in VARIANTS if k.skip]
@@ -149,7 +149,7 @@ def test_on_numpy_nothing_changes_a_bit(small_blocks, kernel, numbers, dtype):
             assert as_bytes(run(kernel, numbers, bound, dtype=dtype, strided=strided)) == whole
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(("kernel", "numbers"), VARIANTS, ids=IDS)
 def test_compiled_loops_differ_by_rounding_only(monkeypatch, kernel, numbers, dtype):

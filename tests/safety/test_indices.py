@@ -55,7 +55,7 @@ def found(request):
 named = pytest.mark.parametrize("name", rows.TABLE)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(6)
 @named
 def test_indices_of_every_dtype_and_layout_give_the_same(found, name):
     for dtype in rows.DTYPES:
