@@ -264,3 +264,16 @@ def test_gradients_by_frequency_as_in_pytorch():
     """Of bags PyTorch divides some rows by the frequency of another one."""
     torch = pytest.importorskip("torch")
     np.testing.assert_allclose(by_frequency(kobai, "rows", True), by_frequency(torch, "rows", True), rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [nn.Linear, nn.Conv1d])
+def test_a_subclass_draws_its_parameters_in_its_own_way(base):
+    class Drawn(base):
+        def reset_parameters(self):
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    layer = Drawn(2, 3, 1)
+    assert layer.weight.min() == layer.weight.max() == 1
+    with pytest.raises(TypeError):  # it cannot draw from a generator
+        Drawn(2, 3, 1, generator=kobai.Generator())

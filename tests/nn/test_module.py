@@ -613,3 +613,39 @@ def test_a_compiled_module_is_itself():
     layer.compile(mode="reduce-overhead")
     assert layer(kobai.ones(2)).equal(before)
     assert layer._call_impl(kobai.ones(2)).equal(before)
+
+
+@pytest.mark.parametrize(
+    "around", [nn.Sequential, lambda part: nn.ModuleList([nn.Sequential(part)])], ids=["one", "two"]
+)
+def test_a_part_decides_itself_how_it_is_trained_and_moved(around):
+    """A frozen backbone stays in evaluation mode; a tensor that is no buffer moves with its module."""
+
+    class Frozen(nn.BatchNorm1d):
+        def __init__(self):
+            super().__init__(2)
+            self.table = kobai.ones(3)
+
+        def train(self, mode=True):
+            return super().train(False)
+
+        def _apply(self, fn):
+            super()._apply(fn)
+            self.table = fn(self.table)
+            return self
+
+    part = Frozen()
+    model = around(part).train()
+    assert model.training
+    assert not part.training
+    model.double()
+    assert part.table.dtype == part.weight.dtype == part.running_mean.dtype == kobai.float64
+
+
+def test_a_shared_buffer_stays_shared_when_it_moves():
+    a, b = nn.Module(), nn.Module()
+    a.register_buffer("table", kobai.ones(3))
+    b.register_buffer("table", a.table)
+    nn.ModuleList([a, nn.Sequential(b)]).double()
+    assert a.table is b.table
+    assert a.table.dtype == kobai.float64

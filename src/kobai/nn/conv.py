@@ -70,7 +70,8 @@ class _Conv(Module):
         rows, columns = (in_channels, out_channels) if self._transposed else (out_channels, in_channels)
         self.weight = Parameter(empty(rows, columns // groups, *self.kernel_size, device=device, dtype=dtype))
         self.register_parameter("bias", Parameter(empty(out_channels, device=device, dtype=dtype)) if bias else None)
-        self.reset_parameters(generator)
+        # without arguments, as PyTorch calls it: subclasses write their own
+        self.reset_parameters() if generator is None else self.reset_parameters(generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw new parameters: from U(−1/√fan_in, 1/√fan_in), or the weight by ``init`` with a zero bias."""

@@ -78,7 +78,8 @@ class Linear(Module):
         self.init = init
         self.weight = Parameter(empty(out_features, in_features, device=device, dtype=dtype))
         self.register_parameter("bias", Parameter(empty(out_features, device=device, dtype=dtype)) if bias else None)
-        self.reset_parameters(generator)
+        # without arguments, as PyTorch calls it: subclasses write their own
+        self.reset_parameters() if generator is None else self.reset_parameters(generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw new parameters."""

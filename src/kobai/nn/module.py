@@ -29,6 +29,22 @@ _RESTED_ON = frozenset(
 )
 
 
+class _Once:
+    """What ``Module._apply`` does to tensors; a buffer that two modules share stays shared."""
+
+    def __init__(self, fn: Callable[[Tensor], Tensor]) -> None:
+        self.fn = fn
+        self._buffers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        return self.fn(tensor)
+
+    def of_buffer(self, buffer: Tensor) -> Tensor:
+        if id(buffer) not in self._buffers:
+            self._buffers[id(buffer)] = buffer, self.fn(buffer)
+        return self._buffers[id(buffer)][1]
+
+
 class Module(Stateful):
     """Base of every layer and model: assign parameters and sub-modules as attributes, write ``forward``.
 
@@ -150,11 +166,15 @@ class Module(Stateful):
     # -- modes and conversions ----------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode here and below (dropout drops, batch norm uses the batch's statistics)."""
+        """Set training mode here and, by their own ``train``, below (dropout drops, batch norm uses the batch's statistics).
+
+        A subclass that keeps a part in evaluation mode overrides ``train``, wherever it stands in a larger model.
+        """
         if not isinstance(mode, bool):
             raise ValueError(f"{self._get_name()}.train: mode is expected to be a bool, got {mode!r}")
-        for module in self.modules():
-            module.training = mode
+        self.training = mode
+        for module in self.children():
+            module.train(mode)
         return self
 
     def eval(self) -> Self:
@@ -185,8 +205,17 @@ class Module(Stateful):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Replace every tensor by ``fn`` of it; parameters keep their identity, so optimisers still hold them."""
-        for param in self.parameters(recurse):
+        """Replace every tensor by ``fn`` of it; parameters keep their identity, so optimisers still hold them.
+
+        Submodules come first, by their own ``_apply``: one that holds further tensors overrides it.
+        """
+        once = fn if isinstance(fn, _Once) else _Once(fn)
+        if recurse:
+            for module in self.children():
+                module._apply(once)
+        for param in self._parameters.values():
+            if param is None:
+                continue
             grad = param.grad
             moved = fn(param.data)
             if moved.array is not param.array:
@@ -194,11 +223,9 @@ class Module(Stateful):
                 param.data = moved
                 if grad is not None:
                     param.grad = fn(grad.detach())
-        done: dict[int, Tensor] = {}  # a buffer shared by two modules stays shared
-        for module in self.modules() if recurse else (self,):
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    module._buffers[name] = done.setdefault(id(buffer), fn(buffer))
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = once.of_buffer(buffer)
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
