@@ -32,13 +32,29 @@ def stepped(name, **options):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_a_switch_changes_nothing_and_stays_in_the_group(name, switches):
-    plain, _ = stepped(name)
+    plain, usual = stepped(name)
     switched, optimizer = stepped(name, **switches)
     assert switched.tolist() == plain.tolist()
     assert switches.items() <= optimizer.param_groups[0].items()
     again = make(optim, name, [parameter([[1.0, -2.0, 3.0]])])
     again.load_state_dict(optimizer.state_dict())
-    assert not switches.keys() & again.param_groups[0].keys()  # the choice of who made it, not of who loads it
+    left, right = (o.param_groups[0] for o in (again, usual))  # the choice of who made it, not of who loads it
+    assert [left.get(switch) for switch in switches] == [right.get(switch) for switch in switches]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", [*NAMES, "Adafactor", "LBFGS", "Muon", "SparseAdam"])
+def test_optimisers_show_themselves_as_pytorchs(name):
+    """Their text, and the options that ``inspect.signature`` names, which programs look for."""
+    torch = pytest.importorskip("torch")
+    makers = getattr(torch.optim, name), getattr(optim, name)
+    theirs, ours = makers[0]([torch.ones(2, 2).requires_grad_()], lr=0.1), makers[1]([parameter([[1.0, 2.0]])], lr=0.1)
+    if name != "LBFGS":  # has one group
+        theirs.add_param_group({"params": torch.ones(2, 2).requires_grad_(), "lr": 0.2})
+        ours.add_param_group({"params": parameter([[1.0, 2.0]]), "lr": 0.2})
+    assert repr(ours) == repr(theirs)
+    names = [set(inspect.signature(maker).parameters) for maker in makers]
+    assert names[1] == names[0]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -100,6 +100,21 @@ def test_lbfgs_with_line_search_descends_rosenbrocks_valley(history_size, backen
 
 
 @pytest.mark.oracle
+def test_lbfgs_with_line_search_goes_pytorchs_way():
+    """The same number of evaluations too: bounds and margins of the search are PyTorch's."""
+    torch = importlib.import_module("torch")
+    found = []
+    for module, make in ((torch.optim, torch.tensor), (optim, kobai.tensor)):
+        w = make(np.array([-1.2, 1.0]), requires_grad=True)
+        optimizer = module.LBFGS([w], max_iter=7, line_search_fn="strong_wolfe")
+        found.append([minimise(optimizer, w, rosenbrock, 3), w.tolist()])
+    (their_losses, their_calls), their_end = found[0]
+    (losses, calls), end = found[1]
+    assert calls == their_calls
+    np.testing.assert_allclose([*losses, *end], [*their_losses, *their_end], rtol=1e-8)
+
+
+@pytest.mark.oracle
 def test_lbfgs_steps_as_pytorch():
     torch = importlib.import_module("torch")
     ends = []

@@ -51,6 +51,7 @@ class Adafactor(WholeOptimizer):
     """
 
     _ranges: ClassVar = non_negative("lr", "weight_decay")
+    _switches: ClassVar = ("foreach",)
     _choices = ("maximize", "eps")
 
     def __init__(

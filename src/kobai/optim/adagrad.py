@@ -50,6 +50,7 @@ class Adagrad(Optimizer):
     """
 
     _ranges: ClassVar = non_negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+    _switches: ClassVar = ("foreach", "differentiable", "fused")
 
     def __init__(
         self,

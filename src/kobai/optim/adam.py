@@ -9,7 +9,7 @@ from kobai.formula.elementwise import Elementwise, elementwise
 from kobai.formula.scalar import maximum, sqrt
 from kobai.optim import _counts
 from kobai.optim._formulas import average, average_square
-from kobai.optim.groups import BELOW_ONE, Engine, Group, Params, non_negative, options
+from kobai.optim.groups import BELOW_ONE, USUAL, Engine, Group, Params, non_negative, options
 from kobai.optim.optimizer import Optimizer, State
 
 
@@ -70,6 +70,7 @@ class Adam(Optimizer):
     """
 
     _ranges: ClassVar = non_negative("lr", "eps", "weight_decay", betas=BELOW_ONE)
+    _switches: ClassVar = tuple(USUAL)
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ Group: TypeAlias = dict[str, Any]
 
 
 class Engine(TypedDict, total=False):
-    """PyTorch's choices of how a step is computed, which every optimiser here takes; groups keep those that are given.
+    """PyTorch's choices of how a step is computed, which every optimiser here takes; groups keep those of its ``_switches``.
 
     ``foreach`` and ``fused`` ask that all parameters be updated together: so they are, by one launch of one kernel.
     ``capturable`` asks for a step that can be captured: every one can be. ``differentiable`` is none of speed: the step
@@ -31,6 +32,21 @@ class Engine(TypedDict, total=False):
     fused: bool | None
     capturable: bool
     differentiable: bool
+
+
+USUAL: Group = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
+
+
+class _Signature:
+    """What ``inspect.signature`` of an optimiser gives: the switches by their names, which programs look for."""
+
+    def __get__(self, optimizer: Any, cls: type) -> inspect.Signature:
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+        if parameters and parameters[-1].name == "engine":
+            kind = inspect.Parameter.KEYWORD_ONLY
+            names = cls._switches  # type: ignore[attr-defined]
+            parameters[-1:] = [inspect.Parameter(name, kind, default=USUAL[name]) for name in names]
+        return inspect.Signature(parameters)
 
 
 class _Required:
@@ -56,7 +72,7 @@ def options(arguments: dict[str, Any], *first: str) -> Group:
     """The default options of an optimiser: the arguments of its ``__init__``, given as ``locals()``, but for ``params``.
 
     Groups list them in this order, those named ``first`` before the others, as PyTorch's do; then the switches of
-    :class:`Engine` that are given.
+    :class:`Engine`: those that PyTorch's groups have, and others that are given.
     """
     given: Group = arguments.get("engine", {})
     for name in given:
@@ -64,7 +80,9 @@ def options(arguments: dict[str, Any], *first: str) -> Group:
             who = type(arguments["self"]).__name__
             raise TypeError(f"{who}: got an unexpected keyword argument {name!r}")
     names = dict.fromkeys((*first, *arguments))
-    return {name: arguments[name] for name in names if name not in ("self", "params", "engine", "__class__")} | given
+    switches = arguments["self"]._switches if "engine" in arguments else ()
+    own = {name: arguments[name] for name in names if name not in ("self", "params", "engine", "__class__")}
+    return own | {name: USUAL[name] for name in switches} | given
 
 
 def learning_rate(group: Group) -> float:
@@ -126,6 +144,9 @@ class ParameterGroups:
 
     _ranges: ClassVar[dict[str, tuple[float, bool]]] = {}
     """Options that must be numbers from 0 to an upper end: name → (the end, whether it is excluded)."""
+    _switches: ClassVar[tuple[str, ...]] = ("foreach", "capturable", "differentiable")
+    """Those of :class:`Engine` that PyTorch's groups of this optimiser have."""
+    __signature__: ClassVar[Any] = _Signature()
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group: a dict with ``"params"`` (a tensor or an iterable of them) and any options of its own."""

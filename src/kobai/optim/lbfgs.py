@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from kobai.core.grad_mode import enable_grad
 from kobai.core.tensor import Tensor
@@ -122,8 +123,9 @@ class LBFGS(Optimizer):
                 return value, _number(gradient @ direction), gradient
 
             if group["line_search_fn"] is not None:
-                budget = max(1, min(25, group["max_eval"] - evaluations))
-                t, loss, g, calls = _strong_wolfe(at, t, loss, slope, g, budget)
+                longest = _number(xp.abs(direction).max())
+                found, calls = _strong_wolfe(at, t, _Point(0.0, loss, slope, g), longest, group["tolerance_change"])
+                t, loss, _, g = found
                 self._write(start + t * direction)
                 evaluations += calls
             elif iteration < group["max_iter"]:
@@ -227,57 +229,83 @@ def _direction(g: Array, state: State) -> tuple[Array, list[float]]:
     return q, alphas
 
 
-def _cubic_minimum(a: float, fa: float, da: float, b: float, fb: float, db: float) -> float:
-    """Minimum of the cubic through two points with these values and slopes; the middle where it has none between."""
-    low, high = min(a, b), max(a, b)
-    if a == b:
-        return a
-    d1 = da + db - 3 * (fa - fb) / (a - b)
-    root = d1 * d1 - da * db
-    if root < 0:
+class _Point(NamedTuple):
+    """A step, and there the loss, its slope along the direction and the gradient."""
+
+    t: float
+    loss: float
+    slope: float
+    gradient: Array
+
+
+def _cubic_minimum(p: _Point, q: _Point, low: float, high: float) -> float:
+    """Minimum of the cubic through two points with their slopes, within bounds; their middle where it has none."""
+    a, b = (p, q) if p.t <= q.t else (q, p)
+    if a.t == b.t:
+        return a.t
+    d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)
+    root = d1 * d1 - a.slope * b.slope
+    if not root >= 0:
         return (low + high) / 2
-    d2 = root**0.5 * (1 if b > a else -1)
-    denominator = db - da + 2 * d2
-    found = b - (b - a) * (db + d2 - d1) / denominator if denominator else (low + high) / 2
-    margin = 0.1 * (high - low)  # not too near an end, or the interval would not shrink
-    return min(max(found, low + margin), high - margin)
+    d2 = math.sqrt(root)
+    denominator = b.slope - a.slope + 2 * d2
+    if not denominator:
+        return (low + high) / 2
+    return min(max(b.t - (b.t - a.t) * (b.slope + d2 - d1) / denominator, low), high)
 
 
 def _strong_wolfe(
     at: Callable[[float], tuple[float, float, Array]],
     t: float,
-    f0: float,
-    d0: float,
-    g0: Array,
-    budget: int,
+    start: _Point,
+    longest: float,
+    tolerance: float,
     enough: float = 1e-4,
     flat: float = 0.9,
-) -> tuple[float, float, Array, int]:
-    """Step t with f(t) ≤ f₀ + enough·t·d₀ and |f′(t)| ≤ flat·|d₀|: (t, f, gradient, evaluations).
+    most: int = 25,
+) -> tuple[_Point, int]:
+    """Point with f(t) ≤ f₀ + enough·t·f₀′ and |f′(t)| ≤ flat·|f₀′|, and how often f was computed.
 
-    First steps grow until an interval is known to hold such a t, then the interval shrinks by cubic interpolation. When
-    the budget is used up, the best step so far.
+    Steps grow until an interval is known to hold such a t, then it shrinks by cubic interpolation. After ``most`` steps, or
+    when no parameter changes by more than ``tolerance`` within it (``longest`` is the largest |d|), the best point so far.
+    Bounds, margins and their order are those of PyTorch, so that programs find the same minimum by the same path.
     """
-    low = (0.0, f0, d0, g0)
-    high: tuple[float, float, float, Array] | None = None
-    for n in range(1, budget + 1):
-        f, d, g = at(t)
-        here = (t, f, d, g)
-        if not f <= f0 + enough * t * d0 or (f >= low[1] and low[0] > 0):
+
+    def falls(p: _Point) -> bool:
+        return p.loss <= start.loss + enough * p.t * start.slope
+
+    def level(p: _Point) -> bool:
+        return abs(p.slope) <= -flat * start.slope
+
+    before, here, calls = start, _Point(t, *at(t)), 1
+    while falls(here) and not (calls > 2 and here.loss >= before.loss) and here.slope < 0:
+        if level(here):
+            return here, calls
+        if calls > most:
+            before = start
+            break
+        t = _cubic_minimum(before, here, here.t + 0.01 * (here.t - before.t), 10 * here.t)
+        before, here, calls = here, _Point(t, *at(t)), calls + 1
+    if falls(here) and level(here):
+        return here, calls
+    low, high = (before, here) if not here.loss < before.loss else (here, before)
+    stuck = False
+    while calls <= most and abs(high.t - low.t) * longest >= tolerance:
+        a, b = sorted((low.t, high.t))
+        t, margin = _cubic_minimum(low, high, a, b), 0.1 * (b - a)
+        near = min(b - t, t - a) < margin
+        if near and (stuck or not a < t < b):  # too near an end, and the second time: the interval would not shrink
+            t, near = (b - margin if b - t < t - a else a + margin), False
+        stuck = near
+        here, calls = _Point(t, *at(t)), calls + 1
+        if not falls(here) or here.loss >= low.loss:
             high = here
-        elif abs(d) <= -flat * d0:
-            return t, f, g, n
-        else:
-            if high is None:
-                if d >= 0:
-                    high = low
-            elif d * (high[0] - low[0]) >= 0:
-                high = low
-            low = here
-        if high is None:
-            t = t * 2
-        else:
-            t = _cubic_minimum(*low[:3], *high[:3])
-            if abs(high[0] - low[0]) < 1e-9:
-                break
-    return low[0], low[1], low[3], n
+            if high.loss < low.loss:
+                low, high = high, low
+            continue
+        if here.slope * (high.t - low.t) >= 0:
+            high = low
+        low = here
+        if level(here):
+            break
+    return low, calls

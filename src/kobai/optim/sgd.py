@@ -78,6 +78,7 @@ class SGD(Optimizer):
     """
 
     _ranges: ClassVar = non_negative("lr", "momentum", "weight_decay")
+    _switches: ClassVar = ("foreach", "differentiable", "fused")
 
     def __init__(
         self,
