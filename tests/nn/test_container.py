@@ -194,8 +194,8 @@ def test_parameter_list():
     assert len(list(p.parameters())) == 5
     assert repr(p[:2]) == (
         "ParameterList(\n"
-        "  (0): Parameter containing: [kobai.float32 of size 7]\n"
-        "  (1): Parameter containing: [kobai.float32 of size 2x3]\n"
+        "    (0): Parameter containing: [kobai.float32 of size 7]\n"
+        "    (1): Parameter containing: [kobai.float32 of size 2x3]\n"
         ")"
     )
     with pytest.raises(IndexError, match="out of range"):
@@ -275,3 +275,20 @@ def test_containers_deepcopy():
         nn.ParameterDict({"a": kobai.ones(1)}),
     ):
         assert repr(copy.deepcopy(c)) == repr(c)
+
+
+@pytest.mark.oracle
+def test_parameters_in_containers_show_themselves_as_in_pytorch():
+    torch = pytest.importorskip("torch")
+    texts = []
+    for lib in (torch, kobai):
+        p = lib.nn.Parameter(lib.ones(2, 3))
+        each = lib.nn.ParameterList([p, lib.nn.Parameter(lib.ones(())), 3, lib.nn.Linear(1, 2)])
+        named = lib.nn.ParameterDict(
+            {"a": p, "b": "x", "n": lib.nn.ParameterList([p]), "s": lib.nn.Sequential(lib.nn.ReLU())}
+        )
+        inside = lib.nn.ModuleDict({"d": lib.nn.ParameterDict({"k": p}), "m": lib.nn.MultiheadAttention(4, 2)})
+        loaded = lib.nn.Linear(2, 2).load_state_dict({}, strict=False)
+        shown = each, named, inside, lib.nn.ParameterList(), loaded
+        texts.append([repr(x).replace("kobai.", "torch.") for x in shown])
+    assert texts[1] == texts[0]

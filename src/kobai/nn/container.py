@@ -67,14 +67,18 @@ class _OfParameters(_Container):
         delattr(self, key)
         del self._order[key]
 
-    def _repr_children(self) -> list[tuple[str, str]]:
-        return [(key, _shown(self._value(key))) for key in self._order]
+    def extra_repr(self) -> str:
+        """A line for each member; PyTorch writes modules once more below, as the children that they are."""
+        return "\n".join(f"  ({key}): {self._shown(self._value(key))}" for key in self._order)
 
+    def _shown(self, value: Any) -> str:
+        if not isinstance(value, Tensor):
+            return f"Object of type: {type(value).__name__}"
+        kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
+        return f"{kind} containing: [{self._type(value)} of size {'x'.join(map(str, value.shape))}]"
 
-def _shown(value: Any) -> str:
-    if isinstance(value, Parameter):
-        return f"Parameter containing: [kobai.{value.dtype.name} of size {'x'.join(map(str, value.shape))}]"
-    return repr(value) if isinstance(value, Module) else f"Object of type: {type(value).__name__}"
+    def _type(self, value: Tensor) -> str:
+        return str(value.dtype)
 
 
 class _Ordered(_Container):
@@ -380,9 +384,7 @@ class ParameterDict(_OfParameters, _ByName):
     >>> import kobai
     >>> from kobai import nn
     >>> nn.ParameterDict({"scale": kobai.ones(2)})
-    ParameterDict(
-      (scale): Parameter containing: [kobai.float32 of size 2]
-    )
+    ParameterDict(  (scale): Parameter containing: [torch.FloatTensor of size 2])
     """
 
     def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
@@ -394,6 +396,9 @@ class ParameterDict(_OfParameters, _ByName):
         if key not in self._order:
             self._check_new_name(key, "parameter", self._parameters)
         self._put(key, value)
+
+    def _type(self, value: Tensor) -> str:
+        return str(value.type())
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value at ``key``, else ``default``."""

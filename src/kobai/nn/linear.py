@@ -94,6 +94,10 @@ class Linear(Module):
         return extra if self.activation is None else f"{extra}, activation={self.activation!r}"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """:class:`Linear` under the name that it has inside PyTorch's ``MultiheadAttention``; programs look for it there."""
+
+
 class Bilinear(Module):
     """yₖ = x₁ᵀ Aₖ x₂ + bₖ: (..., in1) and (..., in2) → (..., out). ``weight`` is (out, in1, in2).
 

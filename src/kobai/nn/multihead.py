@@ -7,7 +7,7 @@ from typing import Any
 from kobai.core.tensor import Tensor
 from kobai.nn import init
 from kobai.nn.functional.attention import batch_first as _batch_first, heads_attend, projected
-from kobai.nn.linear import Linear
+from kobai.nn.linear import NonDynamicallyQuantizableLinear
 from kobai.nn.module import Module
 from kobai.nn.parameter import Parameter
 from kobai.ops.create import empty
@@ -84,7 +84,7 @@ class MultiheadAttention(Module):
         for name, size in (("q", embed_dim), ("k", self.kdim), ("v", self.vdim)):
             self.register_parameter(f"{name}_proj_weight", None if together else weight(embed_dim, size))
         self.register_parameter("in_proj_bias", weight(3 * embed_dim) if bias else None)
-        self.out_proj = Linear(embed_dim, embed_dim, bias, device, dtype)
+        self.out_proj = NonDynamicallyQuantizableLinear(embed_dim, embed_dim, bias, device, dtype)
         self.bias_k = weight(1, 1, embed_dim) if add_bias_kv else None
         self.bias_v = weight(1, 1, embed_dim) if add_bias_kv else None
         self._reset_parameters()

@@ -62,6 +62,12 @@ def is_set_to(input: Tensor, tensor: Tensor) -> bool:
 
 
 @method
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether both have the same shape."""
+    return input.shape == other.shape
+
+
+@method
 def is_shared(input: Tensor) -> bool:
     """Whether the elements lie in memory that several processes share: on the CPU never, here."""
     return input.is_cuda
