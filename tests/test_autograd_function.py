@@ -283,3 +283,16 @@ def test_what_was_saved_before_a_function_changed_it_is_missed():
     AddOneInPlace.apply(y, 3)
     with pytest.raises(RuntimeError, match="changed in place"):
         z.sum().backward()
+
+
+def test_a_node_has_the_name_of_its_function():
+    class TopTwo(autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy * 2
+
+    assert TopTwo.apply(kobai.ones(1, requires_grad=True)).grad_fn.name() == "TopTwoBackward"

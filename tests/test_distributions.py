@@ -569,6 +569,32 @@ class SmallBox(Box):
         super().__init__(kobai.zeros(()))
 
 
+def test_distributions_of_users_draw_and_check_by_the_bases_methods():
+    class Point(distributions.Distribution):
+        arg_constraints = {"loc": distributions.constraints.real}  # noqa: RUF012
+        support = distributions.constraints.positive
+        has_rsample = True
+
+        def __init__(self, loc, validate_args=None):
+            self.loc = loc
+            super().__init__(loc.size(), validate_args=validate_args)
+
+        def rsample(self, sample_shape=()):
+            return self.loc.expand(self._extended_shape(sample_shape))
+
+        def log_prob(self, value):
+            if self._validate_args:
+                self._validate_sample(value)
+            return -((value - self.loc) ** 2)
+
+    p = Point(kobai.ones(2))
+    assert p.sample((3,)).shape == (3, 2)
+    assert p.sample().shape == p._extended_shape() == (2,)
+    assert p.log_prob(kobai.full((2,), 3.0)).tolist() == [-4, -4]
+    with pytest.raises(ValueError, match="Point: expected a value"):
+        p.log_prob(-kobai.ones(2))
+
+
 def test_distributions_of_users_expand():
     wide = Shifted(2.0, "mine").expand((3,))
     assert (type(wide), wide.note, wide.batch_shape) == (Shifted, "mine", (3,))

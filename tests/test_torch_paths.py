@@ -58,6 +58,8 @@ def test_what_is_private_has_pytorchs_names(name):
 IMPORTS = """
 import kobai.nn.modules.conv as m; assert m.Conv2d is kobai.nn.Conv2d
 from kobai.nn.modules.conv import Conv2d, _ConvNd; assert issubclass(Conv2d, _ConvNd)
+from kobai.nn.modules.pooling import _MaxPoolNd; assert isinstance(kobai.nn.MaxPool2d(2), _MaxPoolNd)
+from kobai.nn.modules.linear import NonDynamicallyQuantizableLinear as L; assert issubclass(L, kobai.nn.Linear)
 from kobai.nn.modules.batchnorm import _BatchNorm; assert isinstance(kobai.nn.BatchNorm2d(2), _BatchNorm)
 from kobai.nn.modules.batchnorm import _BatchNorm; assert not isinstance(kobai.nn.InstanceNorm2d(2), _BatchNorm)
 from kobai.nn.modules.loss import _Loss, _WeightedLoss; assert isinstance(kobai.nn.CrossEntropyLoss(), _WeightedLoss)

@@ -277,3 +277,12 @@ def test_a_subclass_draws_its_parameters_in_its_own_way(base):
     assert layer.weight.min() == layer.weight.max() == 1
     with pytest.raises(TypeError):  # it cannot draw from a generator
         Drawn(2, 3, 1, generator=kobai.Generator())
+
+
+def test_a_table_drawn_by_a_subclass_has_a_padding_row_of_zeros():
+    class Ones(nn.Embedding):
+        def reset_parameters(self):
+            nn.init.ones_(self.weight)
+            self._fill_padding_idx_with_zero()
+
+    assert Ones(3, 2, padding_idx=1).weight.tolist() == [[1, 1], [0, 0], [1, 1]]

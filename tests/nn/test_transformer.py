@@ -192,3 +192,20 @@ def test_a_captured_step_sees_which_queries_are_blind_anew():
             now[row] = False
         assert kobai.equal(step(x, now), attend(x, x, x, attn_mask=now))
         assert row is None or (step(x, now)[:, row] == 0).all()
+
+
+def test_an_attention_of_the_users_is_called_by_names():
+    class Plain(nn.Module):
+        def forward(self, query, key, value, **options):
+            assert sorted(options) == ["attn_mask", "is_causal", "key_padding_mask", "need_weights"]
+            return query + value, None
+
+    x = kobai.randn(2, 3, 4)
+    layers = (
+        nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+        nn.TransformerDecoderLayer(4, 2, 8, batch_first=True),
+    )
+    for layer in layers:
+        layer.self_attn = Plain()
+    layers[1].multihead_attn = Plain()
+    assert layers[0](x).shape == layers[1](x, x).shape == (2, 3, 4)

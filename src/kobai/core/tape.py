@@ -85,7 +85,7 @@ class Node:
 
     def name(self) -> str:
         """The operation's name, as in PyTorch: ``MulBackward``."""
-        return "".join(part.capitalize() for part in self.name_.strip("_").split("_")) + "Backward"
+        return "".join(part[:1].upper() + part[1:] for part in self.name_.strip("_").split("_")) + "Backward"
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:

@@ -178,7 +178,7 @@ class Distribution:
     def _lacks(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} has no {what} in Kobai")
 
-    def _extended(self, sample_shape: Sequence[int]) -> Size:
+    def _extended_shape(self, sample_shape: Sequence[int] = ()) -> Size:
         shape = tuple(sample_shape) if isinstance(sample_shape, Sequence) else (int(sample_shape),)
         return Size((*shape, *self._batch_shape, *self._event_shape))
 
@@ -193,7 +193,7 @@ class Distribution:
 
     def _noise(self, draw: Callable[..., Tensor], sample_shape: Sequence[int]) -> Tensor:
         """``draw(shape, dtype, device)`` for the shape of draws, with dtype and device of the parameters."""
-        return draw(self._extended(sample_shape), dtype=self._like.dtype, device=self._like.device)
+        return draw(self._extended_shape(sample_shape), dtype=self._like.dtype, device=self._like.device)
 
     def _uniform(self, sample_shape: Sequence[int]) -> Tensor:
         """Uniform numbers strictly between 0 and 1."""
@@ -203,9 +203,9 @@ class Distribution:
 
     def _drawn(self, sample_shape: Sequence[int], name: str, *arguments: Tensor) -> Tensor:
         """Draws by a method of NumPy's generator."""
-        return drawn(name, self._extended(sample_shape), *arguments)
+        return drawn(name, self._extended_shape(sample_shape), *arguments)
 
-    def _value(self, value: Any) -> Tensor:
+    def _validate_sample(self, value: Any) -> Tensor:
         """What a probability is asked of: a Tensor of values in the support, whose shape fits."""
         if not isinstance(value, Tensor):
             who = type(self).__name__

@@ -61,12 +61,12 @@ class Normal(ExponentialFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−(x − μ)²/2σ² − log σ − ½ log 2π."""
-        z = (self._value(value) - self.loc) / self.scale
+        z = (self._validate_sample(value) - self.loc) / self.scale
         return -0.5 * (z * z) - self.scale.log() - 0.5 * LOG_2PI  # type: ignore[no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
         """½ (1 + erf((x − μ) / σ√2))."""
-        return 0.5 * (1 + erf((self._value(value) - self.loc) / (self.scale * math.sqrt(2))))
+        return 0.5 * (1 + erf((self._validate_sample(value) - self.loc) / (self.scale * math.sqrt(2))))
 
     def icdf(self, value: Tensor) -> Tensor:
         """μ + σ√2 erf⁻¹(2p − 1)."""
@@ -121,13 +121,13 @@ class Uniform(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−log(high − low) inside, −∞ outside."""
-        x = self._value(value)
+        x = self._validate_sample(value)
         inside = (x >= self.low) & (x < self.high)
         return where(inside, -(self.high - self.low).log(), -math.inf)  # type: ignore[no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
         """(x − low) / (high − low), within 0 and 1."""
-        return ((self._value(value) - self.low) / (self.high - self.low)).clamp(0, 1)  # type: ignore[no-any-return]
+        return ((self._validate_sample(value) - self.low) / (self.high - self.low)).clamp(0, 1)  # type: ignore[no-any-return]
 
     def icdf(self, value: Tensor) -> Tensor:
         """low + p (high − low)."""
@@ -175,11 +175,11 @@ class Exponential(ExponentialFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log λ − λx."""
-        return self.rate.log() - self.rate * self._value(value)  # type: ignore[no-any-return]
+        return self.rate.log() - self.rate * self._validate_sample(value)  # type: ignore[no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
         """1 − e^(−λx)."""
-        return -expm1(-self.rate * self._value(value))
+        return -expm1(-self.rate * self._validate_sample(value))
 
     def icdf(self, value: Tensor) -> Tensor:
         """−log(1 − p) / λ."""
@@ -232,11 +232,11 @@ class Laplace(_Located):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−log 2b − |x − μ|/b."""
-        return -(2 * self.scale).log() - (self._value(value) - self.loc).abs() / self.scale  # type: ignore[no-any-return]
+        return -(2 * self.scale).log() - (self._validate_sample(value) - self.loc).abs() / self.scale  # type: ignore[no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
         """½ − ½ sign(x − μ) (e^(−|x−μ|/b) − 1)."""
-        x = self._value(value) - self.loc
+        x = self._validate_sample(value) - self.loc
         return 0.5 - 0.5 * x.sign() * expm1(-x.abs() / self.scale)  # type: ignore[no-any-return]
 
     def icdf(self, value: Tensor) -> Tensor:
@@ -273,12 +273,12 @@ class Cauchy(_Located):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−log π − log γ − log(1 + ((x − μ)/γ)²)."""
-        z = (self._value(value) - self.loc) / self.scale
+        z = (self._validate_sample(value) - self.loc) / self.scale
         return -math.log(math.pi) - self.scale.log() - (z * z).log1p()  # type: ignore[no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
         """½ + arctan((x − μ)/γ) / π."""
-        return ((self._value(value) - self.loc) / self.scale).atan() / math.pi + 0.5  # type: ignore[no-any-return]
+        return ((self._validate_sample(value) - self.loc) / self.scale).atan() / math.pi + 0.5  # type: ignore[no-any-return]
 
     def icdf(self, value: Tensor) -> Tensor:
         """μ + γ tan(π(p − ½))."""
@@ -363,13 +363,13 @@ class ContinuousBernoulli(ExponentialFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """x log λ + (1 − x) log(1 − λ) − that of the norm."""
-        x = self._value(value)
+        x = self._validate_sample(value)
         p = clamped(self.probs)
         return x * p.log() + (1 - x) * (-p).log1p() + self._log_norm()  # type: ignore[no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
         """(λˣ (1 − λ)^(1−x) + λ − 1) / (2λ − 1), within 0 and 1."""
-        x = self._value(value)
+        x = self._validate_sample(value)
         far, p = self._cut()
         exact = (p**x * (1 - p) ** (1 - x) + p - 1) / (2 * p - 1)
         return where(far, exact, x).clamp(0, 1)  # type: ignore[no-any-return]
@@ -424,4 +424,4 @@ class VonMises(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """κ cos(x − μ) − log 2π − log I₀(κ)."""
         k = self.concentration
-        return k * ((self._value(value) - self.loc).cos() - 1) - LOG_2PI - i0e(k).log()  # type: ignore[no-any-return]
+        return k * ((self._validate_sample(value) - self.loc).cos() - 1) - LOG_2PI - i0e(k).log()  # type: ignore[no-any-return]

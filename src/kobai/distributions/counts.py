@@ -88,7 +88,7 @@ class Geometric(_Odds):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """k log(1 − p) + log p."""
-        k = self._value(value)
+        k = self._validate_sample(value)
         return xlogy(k, 1 - self.probs) + self.probs.log()  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
@@ -141,7 +141,7 @@ class Binomial(_Odds):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log n! − log k! − log (n − k)! + k logit p − n log(1 + e^logit)."""
-        k, n = self._value(value), self.total_count
+        k, n = self._validate_sample(value), self.total_count
         ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
         return ways + k * self.logits - n * softplus(self.logits)
 
@@ -197,13 +197,13 @@ class NegativeBinomial(_Odds):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Poisson counts of a Gamma(n, (1 − p)/p) rate, without a gradient."""
-        shape = self._extended(sample_shape)
+        shape = self._extended_shape(sample_shape)
         rate = drawn("standard_gamma", shape, self.total_count) * self.logits.detach().exp()
         return drawn("poisson", shape, rate)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """n log(1 − p) + k log p + log Γ(n + k) − log k! − log Γ(n)."""
-        k, n = self._value(value), self.total_count
+        k, n = self._validate_sample(value), self.total_count
         ways = lgamma(n + k) - lgamma(k + 1) - lgamma(n)
         return ways - n * softplus(self.logits) - k * softplus(-self.logits)
 
@@ -244,7 +244,7 @@ class Poisson(ExponentialFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """k log λ − λ − log k!."""
-        k = self._value(value)
+        k = self._validate_sample(value)
         return xlogy(k, self.rate) - self.rate - lgamma(k + 1)
 
 
@@ -303,13 +303,13 @@ class Multinomial(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Counts, as floats, without a gradient."""
-        shape = self._extended(sample_shape)
+        shape = self._extended_shape(sample_shape)
         classes = self._categorical.sample((self.total_count, *shape[: len(shape) - 1 - len(self.batch_shape)]))
         return one_hot(classes, shape[-1]).sum(0).to(self.probs.dtype)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log n! − Σ log kᵢ! + Σ kᵢ log pᵢ."""
-        k, logits = broadcast_tensors(self._value(value), self.logits)
+        k, logits = broadcast_tensors(self._validate_sample(value), self.logits)
         ways = lgamma(k.sum(-1) + 1) - lgamma(k + 1).sum(-1)
         return ways + (k * logits.masked_fill((k == 0) & (logits < -1e30), 0)).sum(-1)  # type: ignore[no-any-return]
 

@@ -80,7 +80,7 @@ class Bernoulli(ExponentialFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """x log p + (1 − x) log(1 − p) = x·logit − log(1 + e^logit)."""
-        return self._value(value) * self.logits - softplus(self.logits)
+        return self._validate_sample(value) * self.logits - softplus(self.logits)
 
     def entropy(self) -> Tensor:
         """−p log p − (1 − p) log(1 − p)."""
@@ -152,7 +152,7 @@ class Categorical(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Class indices, int64."""
-        shape = self._extended(sample_shape)
+        shape = self._extended_shape(sample_shape)
         count = math.prod(shape[: len(shape) - len(self.batch_shape)])
         with no_grad():
             rows = self.probs.detach().reshape(-1, self._classes)
@@ -161,7 +161,7 @@ class Categorical(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Logarithm of the probability of the class."""
-        index = self._value(value).long()
+        index = self._validate_sample(value).long()
         shape = np.broadcast_shapes(index.shape, self.batch_shape)
         logits = self.logits.expand(*shape, self._classes)
         return gather(logits, -1, index.expand(shape).unsqueeze(-1)).squeeze(-1)  # type: ignore[no-any-return]
@@ -235,7 +235,7 @@ class OneHotCategorical(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Logarithm of the probability of the class that is 1."""
-        return self._categorical.log_prob(self._value(value).argmax(-1))
+        return self._categorical.log_prob(self._validate_sample(value).argmax(-1))
 
     def entropy(self) -> Tensor:
         """As of the classes."""

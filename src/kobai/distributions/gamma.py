@@ -102,16 +102,16 @@ class Gamma(ExponentialFamily):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """A draw of rate 1, over β; differentiable in both."""
-        return standard_gamma(self.concentration, self._extended(sample_shape)) / self.rate
+        return standard_gamma(self.concentration, self._extended_shape(sample_shape)) / self.rate
 
     def log_prob(self, value: Tensor) -> Tensor:
         """α log β + (α − 1) log x − βx − log Γ(α)."""
-        x, a, b = self._value(value), self.concentration, self.rate
+        x, a, b = self._validate_sample(value), self.concentration, self.rate
         return xlogy(a, b) + xlogy(a - 1, x) - b * x - lgamma(a)
 
     def cdf(self, value: Tensor) -> Tensor:
         """P(α, βx), the regularised incomplete gamma function."""
-        return igamma(self.concentration, self.rate * self._value(value))
+        return igamma(self.concentration, self.rate * self._validate_sample(value))
 
     def entropy(self) -> Tensor:
         """α − log β + log Γ(α) + (1 − α) ψ(α)."""
@@ -173,13 +173,13 @@ class Dirichlet(ExponentialFamily):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws of Gamma(αᵢ, 1), over their sum."""
-        g = standard_gamma(self.concentration, self._extended(sample_shape))
+        g = standard_gamma(self.concentration, self._extended_shape(sample_shape))
         return g / g.sum(-1, keepdim=True)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σ (αᵢ − 1) log xᵢ + log Γ(Σα) − Σ log Γ(αᵢ)."""
         a = self.concentration
-        return xlogy(a - 1, self._value(value)).sum(-1) + lgamma(a.sum(-1)) - lgamma(a).sum(-1)  # type: ignore[no-any-return]
+        return xlogy(a - 1, self._validate_sample(value)).sum(-1) + lgamma(a.sum(-1)) - lgamma(a).sum(-1)  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
         """Σ log Γ(αᵢ) − log Γ(α₀) − (K − α₀) ψ(α₀) − Σ (αᵢ − 1) ψ(αᵢ) with α₀ = Σα."""
@@ -227,7 +227,7 @@ class Beta(ExponentialFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(α − 1) log x + (β − 1) log(1 − x) − log B(α, β)."""
-        x = self._value(value)
+        x = self._validate_sample(value)
         return self._dirichlet.log_prob(stack([x, 1 - x], -1))
 
     def entropy(self) -> Tensor:
@@ -273,14 +273,14 @@ class StudentT(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """μ + σ ε √(df / χ²)."""
-        shape = self._extended(sample_shape)
+        shape = self._extended_shape(sample_shape)
         chi2 = 2 * standard_gamma(self.df / 2, shape)
         return self.loc + self.scale * (self._noise(randn, sample_shape) * (self.df / chi2).sqrt())  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log Γ((df + 1)/2) − log Γ(df/2) − ½ log(df π) − log σ − (df + 1)/2 log(1 + z²/df)."""
         n = self.df
-        z = (self._value(value) - self.loc) / self.scale
+        z = (self._validate_sample(value) - self.loc) / self.scale
         norm = lgamma(n / 2) - lgamma((n + 1) / 2) + 0.5 * (n * math.pi).log() + self.scale.log()
         return -(n + 1) / 2 * (z * z / n).log1p() - norm  # type: ignore[no-any-return]
 
@@ -327,13 +327,13 @@ class FisherSnedecor(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """The ratio of two draws."""
-        shape = self._extended(sample_shape)
+        shape = self._extended_shape(sample_shape)
         x, y = (standard_gamma(df / 2, shape) / (df / 2) for df in (self.df1, self.df2))
         return x / y
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log of (df1/df2)^(df1/2) x^(df1/2 − 1) (1 + x df1/df2)^(−(df1 + df2)/2) / B(df1/2, df2/2)."""
-        x, m, n = self._value(value), self.df1 / 2, self.df2 / 2
+        x, m, n = self._validate_sample(value), self.df1 / 2, self.df2 / 2
         ratio = self.df1 / self.df2
         beta = lgamma(m) + lgamma(n) - lgamma(m + n)
         return m * ratio.log() + (m - 1) * x.log() - (m + n) * (ratio * x).log1p() - beta  # type: ignore[no-any-return]

@@ -32,12 +32,12 @@ class _Half(TransformedDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log 2p(x) for x ≥ 0, else −∞."""
-        x = self._value(value)
+        x = self._validate_sample(value)
         return where(x >= 0, self.base_dist.log_prob(x) + math.log(2), -math.inf)  # type: ignore[no-any-return]
 
     def cdf(self, value: Tensor) -> Tensor:
         """2P(x) − 1."""
-        return 2 * self.base_dist.cdf(self._value(value)) - 1
+        return 2 * self.base_dist.cdf(self._validate_sample(value)) - 1
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile of (p + 1)/2."""

@@ -60,14 +60,14 @@ class LKJCholesky(Distribution):
             sample_shape if isinstance(sample_shape, Sequence) else (sample_shape,)
         )
         squares = cat([squares.new_zeros(*squares.shape[:-1], 1), squares], -1)
-        noise = tril(squares.new_empty(self._extended(sample_shape)).normal_(), -1)
+        noise = tril(squares.new_empty(self._extended_shape(sample_shape)).normal_(), -1)
         length = noise.norm(dim=-1, keepdim=True).clamp(min=float(finfo(noise.dtype).tiny))
         below = noise / length * squares.sqrt().unsqueeze(-1)
         return below + (1 - squares).clamp(min=float(finfo(noise.dtype).tiny)).sqrt().diag_embed()  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σᵢ (2η − 2 + K − i) log Lᵢᵢ for i = 2 … K, less the logarithm of the integral (theorem 5 of the article)."""
-        value, k = self._value(value), self.dim
+        value, k = self._validate_sample(value), self.dim
         power = 2 * (self.concentration - 1).unsqueeze(-1) + (k - self._steps(2.0))
         density = (power * value.diagonal(dim1=-2, dim2=-1)[..., 1:].log()).sum(-1)
         shape = self.concentration + (k - 1) / 2

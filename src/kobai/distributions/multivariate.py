@@ -178,7 +178,7 @@ class MultivariateNormal(ExponentialFamily):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−½ ‖L⁻¹(x − μ)‖² − Σ log Lᵢᵢ − ½ k log 2π."""
-        difference = self._value(value) - self.loc
+        difference = self._validate_sample(value) - self.loc
         z = linalg.solve_triangular(self.scale_tril, difference.unsqueeze(-1), upper=False).squeeze(-1)
         return -0.5 * (z * z).sum(-1) - self._log_det() - 0.5 * self.event_shape[0] * LOG_2PI  # type: ignore[no-any-return]
 
@@ -259,14 +259,14 @@ class LowRankMultivariateNormal(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """μ + W ε + √D ε′."""
-        shape = self._extended(sample_shape)
+        shape = self._extended_shape(sample_shape)
         few = randn((*shape[:-1], self.cov_factor.shape[-1]), dtype=self.loc.dtype, device=self.loc.device)
         spread = (self.cov_factor @ few.unsqueeze(-1)).squeeze(-1)
         return self.loc + spread + self.cov_diag.sqrt() * self._noise(randn, sample_shape)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """−½ (M + log det + k log 2π), M the squared distance of Mahalanobis."""
-        x = self._value(value) - self.loc
+        x = self._validate_sample(value) - self.loc
         scaled = x / self.cov_diag
         half = linalg.solve_triangular(self._capacitance, self.cov_factor.mT @ scaled.unsqueeze(-1), upper=False)
         distance = (x * scaled).sum(-1) - (half * half).sum((-2, -1))
@@ -352,7 +352,7 @@ class MixtureSameFamily(Distribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """E of the components'."""
-        cdf = self._component_distribution.cdf(self._value(value).unsqueeze(-1))
+        cdf = self._component_distribution.cdf(self._validate_sample(value).unsqueeze(-1))
         return (cdf * self._mixture_distribution.probs).sum(-1)  # type: ignore[no-any-return]
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -366,7 +366,7 @@ class MixtureSameFamily(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log Σ wₖ pₖ(x)."""
-        x = self._value(value).unsqueeze(-1 - len(self.event_shape))
+        x = self._validate_sample(value).unsqueeze(-1 - len(self.event_shape))
         weights = self._mixture_distribution.logits
         return logsumexp(self._component_distribution.log_prob(x) + weights, -1)
 

@@ -88,7 +88,7 @@ class LogitRelaxedBernoulli(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log t + d − 2 log(1 + e^d) with d = logit p − t x."""
-        d = self.logits - self._value(value) * self.temperature
+        d = self.logits - self._validate_sample(value) * self.temperature
         return _log(self.temperature) + d - 2 * d.exp().log1p()  # type: ignore[no-any-return]
 
 
@@ -137,7 +137,7 @@ class ExpRelaxedCategorical(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log Γ(K) + (K − 1) log t + Σ sᵢ − K log Σ e^sᵢ with s = log p − t x."""
-        scores = self.logits - self._value(value) * self.temperature
+        scores = self.logits - self._validate_sample(value) * self.temperature
         k = self.event_shape[0]
         scores = log_softmax(scores, -1).sum(-1)
         return scores + math.lgamma(k) + (k - 1) * _log(self.temperature)  # type: ignore[no-any-return]

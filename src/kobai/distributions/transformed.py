@@ -105,7 +105,7 @@ class TransformedDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x) − Σ log |det ∂tᵢ|."""
-        y = self._value(value)
+        y = self._validate_sample(value)
         event_dim, total = len(self.event_shape), None
         for transform in reversed(self.transforms):
             x = transform.inv(y)
@@ -118,7 +118,7 @@ class TransformedDistribution(Distribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """That of the base at x, or 1 minus it where the transforms fall."""
-        y = self._value(value)
+        y = self._validate_sample(value)
         for transform in reversed(self.transforms):
             y = transform.inv(y)
         return self._falling(self.base_dist.cdf(y))
@@ -216,7 +216,7 @@ class Gumbel(_LocScale):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """y − e^y − log β with y = (μ − x)/β."""
-        y = (self.loc - self._value(value)) / self.scale
+        y = (self.loc - self._validate_sample(value)) / self.scale
         return y - y.exp() - self.scale.log()  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:
@@ -347,7 +347,7 @@ class Kumaraswamy(TransformedDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log ab + (a − 1) log x + (b − 1) log(1 − xᵃ)."""
-        x, a, b = self._value(value), self.concentration1, self.concentration0
+        x, a, b = self._validate_sample(value), self.concentration1, self.concentration0
         return (a * b).log() + (a - 1) * x.log() + (b - 1) * (-(x**a)).log1p()  # type: ignore[no-any-return]
 
     def entropy(self) -> Tensor:

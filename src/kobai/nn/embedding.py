@@ -81,6 +81,10 @@ class Embedding(Module):
     def reset_parameters(self) -> None:
         """Draw a new table from N(0, 1); the padding row is zero."""
         init.normal_(self.weight)
+        self._fill_padding_idx_with_zero()
+
+    def _fill_padding_idx_with_zero(self) -> None:
+        """For a ``reset_parameters`` of a subclass too."""
         if self.padding_idx is not None:
             init.zeros_(self.weight.data[self.padding_idx])
 

@@ -41,6 +41,14 @@ def _activation(who: str, activation: str | Activation) -> Activation:
     return known[activation]
 
 
+def _attend(
+    attention: Module, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None, is_causal: bool
+) -> Any:
+    """By names, as PyTorch calls it: users put modules of their own in the place of ``self_attn``."""
+    options = {"attn_mask": mask, "key_padding_mask": padding, "need_weights": False, "is_causal": is_causal}
+    return attention(x, memory, memory, **options)
+
+
 class _Layer(Module):
     """What encoder and decoder layers share: one or two attentions, the network, a normalisation and dropout after each."""
 
@@ -85,7 +93,7 @@ class _Layer(Module):
     def _sa_block(
         self, x: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None, is_causal: bool = False
     ) -> Tensor:
-        y, _ = self.self_attn(x, x, x, key_padding_mask, False, attn_mask, is_causal=is_causal)
+        y, _ = _attend(self.self_attn, x, x, attn_mask, key_padding_mask, is_causal)
         return self.dropout1(y)  # type: ignore[no-any-return]
 
 
@@ -216,7 +224,7 @@ class TransformerDecoderLayer(_Layer):
         key_padding_mask: Tensor | None,
         is_causal: bool = False,
     ) -> Tensor:
-        y, _ = self.multihead_attn(x, mem, mem, key_padding_mask, False, attn_mask, is_causal=is_causal)
+        y, _ = _attend(self.multihead_attn, x, mem, attn_mask, key_padding_mask, is_causal)
         return self.dropout2(y)  # type: ignore[no-any-return]
 
     def _ff_block(self, x: Tensor) -> Tensor:
