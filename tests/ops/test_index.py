@@ -172,7 +172,11 @@ def test_in_place_change_of_an_index_is_noticed():
 
 
 REFUSED = [
-    ("a[4]", IndexError, "index: 4 does not fit a tensor of shape (4, 3)"),
+    (
+        "a[4]",
+        IndexError,
+        "index: 4 does not fit a tensor of shape (4, 3): index 4 is out of bounds for axis 0 with size 4",
+    ),
     ("a[0, 3]", IndexError, "does not fit a tensor of shape (4, 3)"),
     ("a[0, 0, 0]", IndexError, "3 indices are too many for a tensor of shape (4, 3)"),
     ("a[i([9])]", IndexError, "index: expected indices in [-4, 3], got 9"),

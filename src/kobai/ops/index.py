@@ -262,7 +262,7 @@ def _chosen(input: Tensor, tensors: list[tuple[int, Tensor]]) -> Tensor:
 
 def _misfit(input: Tensor, index: Any, error: Exception) -> IndexError:
     shown = index if isinstance(index, (int, slice)) else type(index).__name__
-    return IndexError(f"index: {shown} does not fit a tensor of shape {tuple(input.shape)}: {error}")
+    return IndexError(f"index: {shown} does not fit a tensor of shape {tuple(input.shape)}: {error.__cause__ or error}")
 
 
 def _is_plain(index: tuple[Any, ...], ndim: int) -> bool:
