@@ -24,6 +24,7 @@ N = 20_000
         (lambda: kobai.empty(N).normal_(1, 2), 1, 2),
         (lambda: kobai.empty(N).exponential_(2), 0.5, 0.5),
         (lambda: kobai.empty(N).bernoulli_(0.3), 0.3, 0.21**0.5),
+        (lambda: kobai.empty(N).bernoulli(0.3), 0.3, 0.21**0.5),
         (lambda: kobai.empty(N).random_(10), 4.5, 8.25**0.5),
         (lambda: kobai.empty(N).random_(5, 15), 9.5, 8.25**0.5),
         (lambda: kobai.rand(N, dtype=kobai.float16).float(), 0.5, 12**-0.5),

@@ -245,15 +245,18 @@ def randint_like(
 
 
 @method
-def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability given by each element of ``input``, else 0; same dtype. The gradient is zero.
 
+    With ``p`` that is the probability of all, and of ``input`` only shape, dtype and device count.
     ValueError for probabilities outside [0, 1].
 
     >>> import kobai
     >>> kobai.bernoulli(kobai.tensor([0., 1.]))
     tensor([0., 1.])
     """
+    if p is not None:
+        return bernoulli_(input.detach().clone(), p, generator=generator)
     dtype = _float("bernoulli", input.dtype)
     check_unit_interval("bernoulli", "probabilities", input._array)
     uniform = rand(input.shape, generator=generator, dtype=dtype, device=input.device)
