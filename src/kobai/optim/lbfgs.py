@@ -123,8 +123,9 @@ class LBFGS(Optimizer):
                 return value, _number(gradient @ direction), gradient
 
             if group["line_search_fn"] is not None:
-                longest = _number(xp.abs(direction).max())
-                found, calls = _strong_wolfe(at, t, _Point(0.0, loss, slope, g), longest, group["tolerance_change"])
+                longest, left = _number(xp.abs(direction).max()), group["max_eval"] - evaluations
+                here, tolerance = _Point(0.0, loss, slope, g), group["tolerance_change"]
+                found, calls = _strong_wolfe(at, t, here, longest, tolerance, left)
                 t, loss, _, g = found
                 self._write(start + t * direction)
                 evaluations += calls
@@ -260,9 +261,9 @@ def _strong_wolfe(
     start: _Point,
     longest: float,
     tolerance: float,
+    most: int,
     enough: float = 1e-4,
     flat: float = 0.9,
-    most: int = 25,
 ) -> tuple[_Point, int]:
     """Point with f(t) ≤ f₀ + enough·t·f₀′ and |f′(t)| ≤ flat·|f₀′|, and how often f was computed.
 
@@ -278,15 +279,14 @@ def _strong_wolfe(
         return abs(p.slope) <= -flat * start.slope
 
     before, here, calls = start, _Point(t, *at(t)), 1
-    while falls(here) and not (calls > 2 and here.loss >= before.loss) and here.slope < 0:
+    while calls <= most and falls(here) and not (calls > 2 and here.loss >= before.loss) and here.slope < 0:
         if level(here):
             return here, calls
-        if calls > most:
-            before = start
-            break
         t = _cubic_minimum(before, here, here.t + 0.01 * (here.t - before.t), 10 * here.t)
         before, here, calls = here, _Point(t, *at(t)), calls + 1
-    if falls(here) and level(here):
+    if calls > most:
+        before = start
+    elif falls(here) and level(here):
         return here, calls
     low, high = (before, here) if not here.loss < before.loss else (here, before)
     stuck = False
