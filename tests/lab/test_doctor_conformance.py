@@ -9,6 +9,7 @@ import pytest
 from data_examples import CURES as OF_DATA, EXAMPLES as ON_DATA, TARGETS
 from rule_examples import CURES as OF_NETS, EXAMPLES as ON_NETS
 from rule_examples_modes import EXAMPLES as ON_MODES
+from rule_examples_told import EXAMPLES as ON_TOLD
 from small_nets import batch
 
 import kobai
@@ -20,7 +21,7 @@ from kobai.lab.doctor.judging import judge
 from kobai.nn import functional as F
 from kobai.train import mlp
 
-CURES, EXAMPLES = OF_NETS | OF_DATA, ON_NETS | ON_DATA | ON_MODES
+CURES, EXAMPLES = OF_NETS | OF_DATA, ON_NETS | ON_DATA | ON_MODES | ON_TOLD
 
 
 def name_of(rule: Rule) -> str:

@@ -80,6 +80,20 @@ ELSEWHERE = {
     "answer-in-input",
     "unused-inputs",
     "order-unseen",
+    "written-in-forward",
+    "diagonal-alone",
+    "kinds-as-number",
+    "labels-as-numbers",
+    "words-alike",
+    "padding-is-a-word",
+    "no-offset",
+    "only-a-plane",
+    "one-place",
+    "few-samples-steer",
+    "free-scale",
+    "target-jumps",
+    "target-tiny",
+    "fades-in-time",
 }
 """Diseases that a few steps on a batch of digits do not show, or not in a net that can be trained; other tests have them."""
 CURES_ELSEWHERE = {

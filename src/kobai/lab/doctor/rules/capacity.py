@@ -82,6 +82,7 @@ CANNOT_FIT = Disease(
         *"bounded-scores symmetric saturated exploding-activations collapsed dying-relu vanishing-gradient".split(),
         *"mixed-samples unused-inputs order-unseen not-registered cut-off frozen standing".split(),
         *"no-activation bottleneck dropout exploding-gradient".split(),
+        *"no-offset only-a-plane one-place diagonal-alone words-alike padding-is-a-word fades-in-time".split(),
     ),
     certain=True,
 )

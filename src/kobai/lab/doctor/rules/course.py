@@ -32,6 +32,7 @@ NO_BETTER_THAN_GUESSING = Disease(
         *"bounded-scores unshuffled symmetric saturated exploding-activations collapsed dying-relu".split(),
         *"mixed-samples unused-inputs order-unseen not-registered not-held cut-off frozen standing".split(),
         *"no-activation bottleneck".split(),
+        *"no-offset only-a-plane one-place diagonal-alone words-alike padding-is-a-word fades-in-time".split(),
         *"dropout cannot-fit vanishing-gradient exploding-gradient rate-too-large rate-too-small".split(),
     ),
 )

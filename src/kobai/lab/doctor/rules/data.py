@@ -26,7 +26,8 @@ FAULTS = (
     *("non-finite", "wrong-labels", *LOSSES),
     *("no-signal", "few-samples", "falls-back", "spoilt-by-steps", "signal-lost"),
     *("wrong-backward", "left-in-evaluation"),
-    *("input-scale", "target-scale"),
+    *("input-scale", "target-scale", "target-tiny"),
+    *("written-in-forward", "few-samples-steer", "free-scale"),
 )
 """Diseases of data, loss, batches and the course so far, which those of the net's weights may follow from."""
 

@@ -18,7 +18,8 @@ NON_FINITE = Disease(
     "numbers that are not finite",
     "any input, target, weight, output, loss or gradient is NaN or infinite; where that is so of a few samples alone, by "
     "halving the batch again and again in evaluation mode, these are named. Of all, or of these, the operation is named by "
-    "which it begins: the first on the tape whose result is infinite or NaN while its operands are finite",
+    "which it begins: the first on the tape whose result is infinite or NaN while its operands are finite. Or a step "
+    "makes numbers of a parameter so whose gradient is 0",
     "Nothing can be learnt from them, and they spread: one NaN spoils every number computed with it.",
     "IEEE 754, 6.2",
     fact=True,
@@ -88,7 +89,34 @@ def non_finite(view: View) -> Finding | None:
         )
         evidence = Evidence("layers whose gradient is not finite", len(gradients), 0, True)
         return NON_FINITE.found(evidence, cause=cause, cure=cure, where=gradients[::-1])
-    return None
+    return _by_a_step(view)
+
+
+def _by_a_step(view: View) -> Finding | None:
+    """Parameters whose numbers with a gradient of 0 a step has spoilt; others may have diverged."""
+    if view.ledger is None or view.optimizer is None:
+        return None
+    with no_grad():
+        spoilt = [
+            t for t in view.ledger.trainees if bool(t.before.isfinite().all().item()) and _stepped_nowhere(t.parameter)
+        ]
+    if not spoilt:
+        return None
+    group = view.optimizer.param_groups[spoilt[0].group or 0]
+    name = type(view.optimizer).__name__
+    cause = f"A step of {name} makes numbers of {spoilt[0].name} NaN or infinite whose gradient is 0"
+    code = "# a smaller rate, optimizer.param_groups[0]['lr'], or the usual settings of the optimizer"
+    if group.get("eps") == 0:
+        cause += ": with eps=0 it divides by the root of the mean squared gradient, and 0/0 is NaN where that is 0"
+        code = (
+            "for group in optimizer.param_groups:\n    group['eps'] = 1e-8  # and make the model anew: it holds NaN now"
+        )
+    return NON_FINITE.found(
+        Evidence(f"numbers of {spoilt[0].name} that a step spoils", _count(spoilt[0].parameter), 0, True),
+        cause=f"{cause}.",
+        cure=Cure(code),
+        where=list(dict.fromkeys(t.layer for t in spoilt)),
+    )
 
 
 def _of_all(view: View, where: Sequence[str]) -> Finding | None:
@@ -106,6 +134,11 @@ def _of_all(view: View, where: Sequence[str]) -> Finding | None:
         cure=Cure(begun.code or "# bound what goes into this operation, as in a.clamp(min=…, max=…)"),
         where=where,
     )
+
+
+def _stepped_nowhere(parameter: Tensor) -> bool:
+    """Whether a number is not finite though its gradient is 0."""
+    return parameter.grad is not None and bool(((parameter.grad == 0) & ~parameter.isfinite()).any().item())
 
 
 def of_few(few: Culprits, where: Sequence[str] = ()) -> Finding:

@@ -1,4 +1,4 @@
-"""The rule of time: a layer that is called again and again, and whose last output does not lead back to its first ones."""
+"""Rules of time: a layer called again and again whose last output does not lead back to its first ones; a memory that fades."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from kobai import nn, ops
 from kobai.autograd import grad
 from kobai.core.grad_mode import enable_grad, no_grad
 from kobai.core.tensor import Tensor
 from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
+from kobai.lab.doctor.rules.dependence import FEW, slopes_by_place
 from kobai.lab.doctor.rules.ends import parts, rebuilt
+from kobai.lab.doctor.rules.neighbours import gathered
 from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.trials import copy_of
 from kobai.random import manual_seed
@@ -23,6 +27,8 @@ CALLS, LAYERS = 4, 3
 """Calls in one pass from which on a layer is taken for a step in time, and layers that are looked at."""
 MOVED, FELT = 0.1, 0.05
 """How far an output is moved, of its size, and what of that the last output must feel."""
+STEPS, WITHIN, KEPT, EARLY = 6, 3, 0.2, 0.1
+"""Fewest steps of a sequence, those that a gradient is followed over, what is left per step, and what early steps tell."""
 SHORT = 8
 """Steps back from which on a gradient that ends there may be cut off on purpose."""
 
@@ -39,6 +45,81 @@ CUT_IN_TIME = Disease(
     ("non-finite", "wrong-labels"),
     certain=True,
 )
+
+FADES_IN_TIME = Disease(
+    "fades-in-time",
+    "a memory that forgets at once",
+    f"float inputs (N, {STEPS} steps or more, features): the gradient of the outputs by an input falls by a factor "
+    f"below {KEPT:g} "
+    f"for each step back, over {WITHIN} steps, while a linear fit of the first half of the steps to the targets, over half of "
+    f"the samples, tells more than {EARLY:.0%} of those of the other",
+    "What a gated cell carries is multiplied by the forget gate f = σ(b + …) at each step, and so is the gradient: ∏ "
+    "fₜ. A gate "
+    "at σ(−6) = 0.0025 leaves nothing after two steps, and no gradient reaches what would open it. Bias 1 begins open.",
+    "Gers, Schmidhuber, Cummins, Learning to forget, 2000; Jozefowicz, Zaremba, Sutskever, ICML 2015 (bias 1); Pascanu "
+    "et al. 2013",
+    ("non-finite", "wrong-labels", "no-signal", "mixed-samples", "cut-in-time"),
+    certain=True,
+)
+
+
+def fades_in_time(view: View) -> Finding | None:
+    """How fast the gradient by the inputs falls back through time, where early inputs tell the targets."""
+    assert view.ledger is not None
+    xs = view.ledger.few
+    if len(xs) != 1 or xs[0].ndim != 3 or xs[0].shape[1] < STEPS or not xs[0].is_floating_point():
+        return None
+    slopes = slopes_by_place(view.ledger.fresh, [xs[0][:FEW]], 0)
+    if slopes is None or not np.isfinite(slopes).all():
+        return None
+    by_step = slopes.max(-1).mean(0)  # the last axis may have been that of features
+    left = float((by_step[-1 - WITHIN] / by_step[-1]) ** (1 / WITHIN)) if by_step[-1] > 0 else 1.0
+    if not left < KEPT or (np.diff(by_step[-1 - WITHIN :]) <= 0).any():
+        return None
+    told = _early(view)
+    if told is None or not told > EARLY:
+        return None
+    cells = [name for name, module in view.modules.items() if isinstance(module, nn.LSTM)]
+    return FADES_IN_TIME.found(
+        Evidence("gradient by an input, over that by the next one", left, KEPT, False, severity="warning"),
+        Evidence(
+            "what the first half of the steps alone tells of the targets of new samples",
+            told,
+            EARLY,
+            True,
+            True,
+            "warning",
+        ),
+        cause=f"The gradient by the inputs shrinks to {left:.2g} of itself with each step back through time, so that "
+        "the first steps "
+        "have none, and the targets depend on them: the state forgets at once, as where a forget gate begins shut.",
+        cure=Cure(
+            "# open the forget gates, whose biases are the second fourth of an LSTM's:\n"
+            "with kobai.no_grad():\n"
+            "    for name, bias in model.named_parameters():\n"
+            '        if "bias_hh" in name:\n'
+            "            bias[len(bias) // 4 : len(bias) // 2] = 1.0\n"
+            "# in another cell: a gate near 1, or weights of the state with singular values near 1 (orthogonal)"
+        ),
+        where=cells[:1],
+    )
+
+
+def _early(view: View) -> float | None:
+    """What a linear fit of the first half of the steps tells of the targets of new samples; None for too few samples."""
+    both = gathered(view.seen)
+    if both is None or not all(np.isfinite(part).all() for part in both):
+        return None
+    steps, features = view.inputs[0].shape[1:]
+    x = both[0][:, : steps // 2 * features].astype(np.float64)
+    t = both[1] if view.classes is None else (both[1] == np.unique(both[1])[:32])
+    t = t.astype(np.float64)
+    x, half = np.concatenate([x, np.ones((len(x), 1))], 1), len(x) // 2
+    if half < 2 * x.shape[1]:
+        return None
+    weights = np.linalg.lstsq(x[:half], t[:half], rcond=None)[0]
+    total = float(((t[half:] - t[:half].mean(0)) ** 2).sum())
+    return 1 - float(((t[half:] - x[half:] @ weights) ** 2).sum()) / total if total > 0 else None
 
 
 def cut_in_time(view: View) -> Finding | None:

@@ -27,6 +27,8 @@ NEAR = 1.3
 """Of that loss, with which nothing is claimed any more."""
 NO_BETTER, FAR_BETTER = 0.95, 0.7
 """Of the loss of a constant answer: what a trained copy's answer is not below, and what it is below without the other terms."""
+SCORES = 0.6, 0.3
+"""The same of the scores of classes, which a strong penalty leaves a little to say."""
 
 OVERCONFIDENT = Disease(
     "overconfident",
@@ -47,7 +49,9 @@ DROWNED = Disease(
     "a term of the loss that drowns the answer",
     "of outputs in several parts, of which one has the targets' shape: after a trial that part is no better than the targets' "
     f"mean ({NO_BETTER:g} of its loss), while in a copy in which the other parts are given no gradient by the loss itself it "
-    f"comes below {FAR_BETTER:g} of that",
+    f"comes below {FAR_BETTER:g} of that; or of scores of classes, beside a penalty such as one of the weights, "
+    f"{SCORES[0]:g} and "
+    f"{SCORES[1]:g} of the loss of the classes' shares",
     "Terms of a loss are traded against each other at their sizes. A divergence that is a sum over codes beside an error "
     "that is a mean over pixels counts as many times too much as there are pixels: codes without information cost least, and "
     "every answer is the mean. The bound on the likelihood has the sum in both.",
@@ -115,8 +119,9 @@ def drowned(view: View) -> Finding | None:
     at = _answer(course.patient, batch)
     if at is None or not math.isfinite(course.end):
         return None
+    least, most = (NO_BETTER, FAR_BETTER) if view.classes is None and view.target.is_floating_point() else SCORES
     own = _over_mean(view, course.patient, batch, at)
-    if not own > NO_BETTER:
+    if not own > least:
         return None
     loss_fn = view.loss_fn
 
@@ -129,19 +134,22 @@ def drowned(view: View) -> Finding | None:
 
     other = view.trials.course("the other terms give no gradient", change)
     freed = _over_mean(view, other.patient, batch, at)
-    if not freed < FAR_BETTER:
+    if not freed < most:
         return None
     return DROWNED.found(
-        Evidence("loss of a trained copy's answer over that of the targets' mean", own, NO_BETTER, True),
-        Evidence("the same, over that of a copy trained without the other terms", own / freed, 1 / FAR_BETTER, True),
-        cause=f"After {len(course.losses)} steps the answer costs {own:.3g} times as much as the targets' mean, the same for "
-        f"every sample, and {freed:.2g} times in a copy that was trained without the other terms of the loss: their weight is "
-        "too large, and the code says nothing (as in a variational autoencoder whose divergence is a sum and whose error "
-        "a mean).",
+        Evidence("loss of a trained copy's answer over that of the targets' mean", own, least, True),
+        Evidence("the same, over that of a copy trained without the other terms", own / freed, 1 / most, True),
+        cause=f"After {len(course.losses)} steps the answer costs {own:.3g} times as much as the targets' mean (or the "
+        "classes' "
+        f"shares), the same for every sample, and {freed:.2g} times in a copy that was trained without the other terms "
+        "of the loss: their weight is "
+        "too large, and a code says nothing (as in a variational autoencoder whose divergence is a sum and whose error "
+        "a mean), or the penalty leaves the weights nothing to say.",
         cure=Cure(
             "# weigh the terms alike: sums over all features and over all codes, means over samples alone,\n"
             "# loss = ((y - t) ** 2).reshape(len(t), -1).sum(1).mean() + divergence.sum(1).mean()\n"
-            "# or begin with a weight of 0 for the divergence, and let it grow over the first epochs"
+            "# or begin with a weight of 0 for the divergence, and let it grow over the first epochs;\n"
+            "# of a penalty: a factor so small that it is some per cent of the loss at the beginning"
         ),
     )  # fmt: skip
 
@@ -151,8 +159,25 @@ def _answer(patient: Patient, batch: Sequence[Any]) -> int | None:
     with evaluated(patient.model) as model:
         given = parts(model(*batch[:-1]))
     target = batch[-1]
-    fitting = [i for i, part in enumerate(given) if isinstance(target, Tensor) and part.shape == target.shape]
-    return fitting[0] if len(given) > 1 and fitting and target.is_floating_point() else None
+    if len(given) < 2 or not isinstance(target, Tensor):
+        return None
+    if not target.is_floating_point():  # scores of classes
+        fitting = [
+            i for i, part in enumerate(given) if part.ndim == 2 and part.shape[:1] == target.shape and part.shape[1] > 1
+        ]
+        return fitting[0] if len(fitting) == 1 else None
+    fitting = [i for i, part in enumerate(given) if part.shape == target.shape]
+    return fitting[0] if fitting else None
+
+
+def _constant(target: Tensor, like: Tensor) -> Tensor:
+    """The mean of the targets, or the logarithms of the shares of labels, for every sample."""
+    if target.is_floating_point():
+        constant: Tensor = target.mean(0, keepdim=True).expand(target.shape).to(like.dtype)
+        return constant
+    counts = target.clamp(0, like.shape[1] - 1).bincount(minlength=like.shape[1]) + 1
+    shares: Tensor = (counts.to(like.dtype) / (len(target) + len(counts))).log().reshape(1, -1).expand(like.shape)
+    return shares
 
 
 def _over_mean(view: View, patient: Patient, batch: Sequence[Any], at: int) -> float:
@@ -161,9 +186,8 @@ def _over_mean(view: View, patient: Patient, batch: Sequence[Any], at: int) -> f
     with evaluated(patient.model) as model, computing(view.precision, device_of(model).type):
         output = model(*inputs)
         given = parts(output)
-        mean = target.mean(0, keepdim=True).expand(target.shape).to(given[at].dtype)
         costs = []
-        for answer in (given[at], mean):
+        for answer in (given[at], _constant(target, given[at])):
             zeros = [ops.zeros_like(part) for part in given]
             costs.append(view.cost(rebuilt(output, iter([*zeros[:at], answer, *zeros[at + 1 :]])), target))
     own, constant = costs

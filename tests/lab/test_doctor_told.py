@@ -1,0 +1,126 @@
+"""Cases of the rules of forward passes, kinds, what a net can say and what steers a loss, beside one example each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from rule_examples import X, seen, sgd
+from rule_examples_told import Folded, Rated, drawn, halves, regressed, tensor
+from small_nets import batch, net
+
+import kobai
+from kobai import nn
+from kobai.lab.doctor.rules.forward import diagonal_alone
+from kobai.lab.doctor.rules.kinds import padding_is_a_word, words_alike
+from kobai.lab.doctor.rules.numbers import non_finite
+from kobai.lab.doctor.rules.sayable import only_a_plane
+from kobai.lab.doctor.rules.scales import drowned
+from kobai.lab.doctor.rules.steering import few_steer, target_jumps
+from kobai.nn import functional as F
+
+
+class Words(nn.Module):
+    """The mean of words' vectors, of a table larger than what a batch has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.table, self.head = nn.Embedding(90, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.table(x).mean(1))
+
+
+@pytest.mark.parametrize(("eps", "ill"), [(0.0, True), (1e-8, False)])
+def test_a_step_of_nought_by_nought_is_found_though_the_loss_is_finite(eps: float, ill: bool) -> None:
+    words = kobai.arange(64 * 3).reshape(64, 3) % 40
+    view = seen(Words(), (words, kobai.arange(64) % 4), optimizer=lambda p: kobai.optim.Adam(p, lr=1e-2, eps=eps))
+    assert np.isfinite(view.losses).all()
+    found = non_finite(view)
+    assert (found is not None) == ill
+    if found is not None:
+        assert found.where == ("table",)
+        assert "eps=0" in found.cause
+        assert "eps" in found.cure.code
+
+
+def test_a_run_that_diverges_is_none_of_nought_by_nought() -> None:
+    assert non_finite(seen(optimizer=sgd(1e6))) is None
+
+
+class Penalised(nn.Module):
+    """Scores, and a penalty on the size of the hidden activations."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.body, self.head, self.weight = nn.Sequential(nn.Linear(20, 30), nn.Tanh()), nn.Linear(30, 4), weight
+
+    def forward(self, x: Any) -> Any:
+        h = self.body(x)
+        return self.head(h), self.weight * ((h**2).sum() + (self.head.weight**2).sum())
+
+
+@pytest.mark.parametrize(("weight", "ill"), [(0.1, True), (1e-5, False)])
+def test_a_penalty_that_leaves_scores_nothing_to_say_drowns_them(weight: float, ill: bool) -> None:
+    def loss_fn(y: Any, t: Any) -> Any:
+        return F.cross_entropy(y[0], t) + y[1]
+
+    view = seen(Penalised(weight), batch(256), loss_fn, lambda p: kobai.optim.Adam(p, lr=1e-2), trials=True)
+    found = drowned(view)
+    assert (found is not None) == ill
+
+
+def test_a_matrix_that_is_diagonal_by_itself_misses_nothing() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix, self.net = nn.Parameter(kobai.eye(20)), net(depth=2)
+
+        def forward(self, x: Any) -> Any:
+            return self.net(x @ (self.matrix * kobai.eye(20)))
+
+    assert diagonal_alone(seen(Scaled(), optimizer=sgd(0.1))) is None
+
+
+def test_a_last_layer_of_zeros_says_nothing_of_words() -> None:
+    model = Folded(1)
+    nn.init.zeros_(next(m for m in model.head.modules() if isinstance(m, nn.Linear) and m.out_features == 4).weight)
+    words = kobai.from_numpy(drawn().integers(0, 40, (64, 5)))
+    assert words_alike(seen(model, (words, words[:, 0] % 4))) is None
+
+
+@pytest.mark.parametrize("end", [0, -1])
+def test_padding_at_either_end_is_padding(end: int) -> None:
+    words = drawn().integers(1, 9, (64, 7))
+    words[::2, end] = 0
+    assert padding_is_a_word(seen(Rated(), (kobai.from_numpy(words), kobai.arange(64) % 4))) is None
+
+
+def test_a_net_with_a_hidden_layer_is_no_plane() -> None:
+    view = halves(True)
+    kobai.manual_seed(0)
+    bent = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    assert only_a_plane(seen(bent, (view.inputs[0], view.target))) is None
+
+
+def test_a_loss_without_slope_for_most_samples_has_no_few_that_steer() -> None:
+    t = tensor(drawn().normal(size=(64, 1)))
+    loss = lambda y, t: F.relu((y - t).abs() - 0.5).mean()  # noqa: E731
+    assert few_steer(seen(nn.Linear(20, 1), (X, t), loss)) is None
+
+
+def test_an_angle_with_a_loss_that_goes_round_does_not_jump() -> None:
+    rng = drawn()
+    turn = rng.uniform(-np.pi, np.pi, 400)
+    x = np.stack([np.cos(turn), np.sin(turn)], 1) + 0.02 * rng.normal(size=(400, 2))
+    assert target_jumps(regressed(x, turn)) is not None
+    assert target_jumps(regressed(x, turn, loss_fn=lambda y, t: (1 - (y - t).cos()).mean())) is None
+
+
+def test_noise_that_grows_is_no_circle() -> None:
+    rng = drawn()
+    x = rng.normal(size=(400, 2))
+    assert target_jumps(regressed(x, x[:, 0] ** 2 * rng.normal(size=400))) is None
