@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rule_examples import Example, seen, sgd
+from rule_examples import Example, layers, seen, sgd
 from small_nets import net
 
 import kobai
@@ -77,6 +77,24 @@ def of_species(ordered: bool) -> View:
     if ordered:
         centres = np.arange(8)[:, None] * np.ones((8, 6)) / 1.5
     return regressed(centres[kind] + 0.5 * rng.normal(size=(500, 6)), kind)
+
+
+def of_three(alike: bool) -> View:
+    """Three classes of points, two of which are drawn around one centre, or each around its own."""
+    rng = drawn()
+    kind = rng.integers(0, 3, 420)
+    centres = np.array([[3.0, 0.0, 0.0], [-2.0, 0.0, 2.0 * (not alike)], [-2.0, 0.0, 0.0]])
+    return seen(layers(3, 24, 3), (tensor(centres[kind] + 0.5 * rng.normal(size=(420, 3))), kobai.from_numpy(kind)))
+
+
+class Cleared(kobai.optim.Adam):
+    """What is left of it when a new one is made for every batch."""
+
+    def step(self, closure: Any = None) -> Any:
+        for state in self.state.values():
+            state.clear()
+        self.state.clear()
+        return super().step(closure)
 
 
 class Folded(nn.Module):
@@ -205,6 +223,11 @@ EXAMPLES = {
     ),
     "kinds.kinds_as_number": Example(lambda: of_days(False), lambda: of_days(True)),
     "kinds.labels_as_numbers": Example(lambda: of_species(False), lambda: of_species(True)),
+    "settings.forgets": Example(
+        lambda: seen(optimizer=lambda p: Cleared(p, lr=1e-3)),
+        lambda: seen(optimizer=lambda p: kobai.optim.Adam(p, lr=1e-3)),
+    ),
+    "kinds.classes_alike": Example(lambda: of_three(True), lambda: of_three(False)),
     "kinds.words_alike": Example(lambda: folded(10), lambda: folded(2)),
     "kinds.padding_is_a_word": Example(lambda: rated(False), lambda: rated(True)),
     "sayable.no_offset": Example(lambda: offset(3.0), lambda: offset(0.01)),

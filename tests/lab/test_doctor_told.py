@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rule_examples import X, seen, sgd
+from rule_examples import X, layers, seen, sgd
 from rule_examples_told import Folded, Rated, drawn, halves, regressed, tensor
 from small_nets import batch, net
 
 import kobai
 from kobai import nn
+from kobai.lab.doctor.rules.data import rare_class
 from kobai.lab.doctor.rules.forward import diagonal_alone
-from kobai.lab.doctor.rules.kinds import padding_is_a_word, words_alike
+from kobai.lab.doctor.rules.kinds import classes_alike, padding_is_a_word, words_alike
 from kobai.lab.doctor.rules.numbers import non_finite
 from kobai.lab.doctor.rules.sayable import only_a_plane
 from kobai.lab.doctor.rules.scales import drowned
+from kobai.lab.doctor.rules.settings import forgets
 from kobai.lab.doctor.rules.steering import few_steer, target_jumps
 from kobai.nn import functional as F
 
@@ -124,3 +126,42 @@ def test_noise_that_grows_is_no_circle() -> None:
     rng = drawn()
     x = rng.normal(size=(400, 2))
     assert target_jumps(regressed(x, x[:, 0] ** 2 * rng.normal(size=400))) is None
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        sgd(0.01, momentum=0.9, nesterov=True),
+        sgd(0.01, momentum=0.9, dampening=0.5),
+        sgd(0.01),
+        lambda p: kobai.optim.RMSprop(p, lr=1e-3, momentum=0.5),
+        lambda p: kobai.optim.Rprop(p, lr=1e-3),
+    ],
+)
+def test_optimizers_that_keep_what_they_have_seen_forget_nothing(made: Any) -> None:
+    assert forgets(seen(optimizer=made)) is None
+
+
+def masked(share: float, weight: float = 1.0) -> Any:
+    """Images of which a share of the pixels, which are bright, is to be told."""
+    rng = drawn()
+    t = rng.random((16, 8, 8)) < share
+    model = nn.Conv2d(1, 2, 3, padding=1)
+    data = tensor(t[:, None] + 0.3 * rng.normal(size=(16, 1, 8, 8))), kobai.from_numpy(t.astype(np.int64))
+    return seen(model, data, lambda y, t: F.cross_entropy(y, t, weight=kobai.tensor([1.0, weight])))
+
+
+@pytest.mark.parametrize(("share", "weight", "ill"), [(0.02, 1.0, True), (0.2, 1.0, False), (0.02, 30.0, False)])
+def test_few_places_of_an_image_are_a_rare_class_unless_they_weigh_more(share: float, weight: float, ill: bool) -> None:
+    found = rare_class(masked(share, weight))
+    assert (found is not None) == ill
+    if found is not None:
+        assert "places" in found.cause
+
+
+def test_classes_that_are_hard_but_not_the_same_are_none_that_look_the_same() -> None:
+    rng = drawn()
+    kind = rng.integers(0, 3, 600)
+    centres = np.array([[4.0, 0.0], [-4.0, 0.4], [-4.0, -0.4]])
+    data = tensor(centres[kind] + 0.5 * rng.normal(size=(600, 2))), kobai.from_numpy(kind)
+    assert classes_alike(seen(layers(2, 24, 3), data)) is None

@@ -103,6 +103,11 @@ def both_sides(view: View) -> bool:
     return bool(view.history) and bool(view.validation)
 
 
+def classified(view: View) -> bool:
+    """Whether targets are labels, of samples or of the places of images."""
+    return view.classes is not None or view.binary or data.of_places(view) is not None
+
+
 COMPARED = (
     Examination(validation.prepared_otherwise, "validation inputs are like training inputs", held),
     Examination(validation.seen_in_training, "validation samples are new to the net", held),
@@ -150,8 +155,9 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(optimisers.schedule_left, "no schedule has taken the rate to nothing", optimizer),
     Examination(optimisers.decay, "weight decay leaves the net what it learns", both),
     Examination(optimisers.momentum, "momentum does not run away", optimizer),
+    Examination(settings.forgets, "the optimizer remembers its steps", lambda view: optimizer(view) and ledger(view)),
     Examination(settings.setting, "no setting of the optimizer takes away what the net learns", both),
-    Examination(data.rare_class, "no class is rare", lambda view: view.classes is not None or view.binary),
+    Examination(data.rare_class, "no class is rare", classified),
     Examination(columns.missing_as_number, "no number stands for what is missing", ledger),
     Examination(columns.other_units, "columns are in one unit", ledger),
     Examination(columns.two_scales, "samples are of one scale", ledger),
@@ -160,6 +166,7 @@ EXAMINATIONS: tuple[Examination, ...] = (
     Examination(columns.idle_columns, "no column is constant or twice there", ledger),
     Examination(kinds.kinds_as_number, "no column of kinds is one number", ledger),
     Examination(kinds.labels_as_numbers, "no names of classes are fitted as numbers", ledger),
+    Examination(kinds.classes_alike, "no two classes look the same", ledger),
     Examination(kinds.words_alike, "the net tells words apart", ledger),
     Examination(pairs.masks_turned, "masks lie as their images do", ledger),
     Examination(pairs.out_of_step, "inputs and targets are in step", ledger),
@@ -290,6 +297,7 @@ DISEASES: dict[str, Disease] = {
         optimisers.WEIGHT_DECAY,
         optimisers.MOMENTUM,
         settings.SETTING,
+        settings.FORGETS,
         data.INPUT_SCALE,
         data.TARGET_SCALE,
         units.SYMMETRIC,
@@ -325,6 +333,7 @@ DISEASES: dict[str, Disease] = {
         neighbours.UNRELATED,
         kinds.KINDS_AS_NUMBER,
         kinds.LABELS_AS_NUMBERS,
+        kinds.CLASSES_ALIKE,
         kinds.WORDS_ALIKE,
         kinds.PADDING_IS_A_WORD,
         columns.LABELS_FROM_ONE,

@@ -31,7 +31,7 @@ FAULTS = (
 )
 """Diseases of data, loss, batches and the course so far, which those of the net's weights may follow from."""
 
-OPTIMISER = ("steps-uphill", "weight-decay-too-large", "momentum-too-high", "optimizer-setting")
+OPTIMISER = ("steps-uphill", "weight-decay-too-large", "momentum-too-high", "optimizer-setting", "optimizer-forgets")
 """What the optimiser does by itself, of which dead and flat units follow."""
 
 FEW = 16
@@ -43,6 +43,8 @@ MADE_UP = 0.1
 """A normalised first stage with this much signal has made up for the scale of the inputs."""
 TARGET_LARGE, TARGET_REACHED, STEEPER = 10.0, 0.1, 1.5
 MANY, MOSTLY, RARE, RARE_SURE = 50, 0.9, 0.1, -3.0
+OF_PLACES = 0.95
+"""The share of the places of images with one label, beside MOSTLY of samples: most of an image is background."""
 BATCHES = 6
 IN_ORDER = -5.0
 """Standard deviations: one shuffled batch in three million has so few changes of label."""
@@ -108,7 +110,8 @@ RARE_CLASS = Disease(
     "rare-class",
     "a rare class",
     f"of {MANY} or more samples at least {MOSTLY:.0%} have one label, also if {-RARE_SURE:g} standard deviations of chance are "
-    f"taken off; or a class has less than {RARE:g} of an equal share, by as much",
+    f"taken off ({OF_PLACES:.0%} of the places of images); or a class has less than {RARE:g} of an equal share of samples, by "
+    "as much; unless the loss makes up for it",
     "A net that always gives the frequent label is right nearly always: the loss of the rare class is a small part of the "
     "mean, and its gradient too. Accuracy does not show it; recall of the rare class does.",
     "He and Garcia, Learning from imbalanced data, 2009; Buda, Maki, Mazurowski, arXiv:1710.05381",
@@ -242,34 +245,40 @@ def rare_class(view: View) -> Finding | None:
     """Shares of the classes among all training samples at hand: one of nearly all, or one far below an equal share."""
     targets = [batch[-1] for batch in view.seen if isinstance(batch[-1], Tensor)]
     columns = {int(t.numel()) // max(1, len(t)) for t in targets}
-    if columns != {1}:  # of several answers to each sample most are no by nature
+    places = of_places(view)
+    if columns != {1} and places is None:  # of several answers to each sample most are no by nature
         return None
     labels = np.concatenate([to_host(t.detach().array).reshape(-1) for t in targets])
     labels = labels[labels != IGNORED]
-    classes, n = view.classes or 2, len(labels)
+    classes, n = view.classes or places or 2, len(labels)
     classes = 2 if classes < 2 else classes
     if n < MANY or len(np.unique(labels)) < 2:
         return None
     counts = np.bincount(labels.astype(np.int64).clip(0), minlength=classes)
     most, least = int(counts.argmax()), int(counts.argmin())
     share, equal = counts[most] / n, 1 / len(counts)
-    mostly = share + RARE_SURE * math.sqrt(share * (1 - share) / n) > MOSTLY - 0.05 and share > MOSTLY
+    bound = MOSTLY if places is None else OF_PLACES
+    mostly = share + RARE_SURE * math.sqrt(share * (1 - share) / n) > bound - 0.05 and share > bound
     limit = RARE * equal
-    rare = counts[least] / n < limit and (counts[least] - n * limit) / math.sqrt(n * limit) < RARE_SURE
+    rare = (
+        places is None and counts[least] / n < limit and (counts[least] - n * limit) / math.sqrt(n * limit) < RARE_SURE
+    )
     if not (mostly or rare):
         return None
     own, weighed = _weighed(view)
-    if weighed is not None and len(weighed) == len(counts) and weighed[most] <= MOSTLY and weighed[least] >= limit:
+    least_pull = limit if places is None else 0.0
+    if weighed is not None and len(weighed) == len(counts) and weighed[most] <= MOSTLY and weighed[least] >= least_pull:
         return None  # the loss makes up for it
+    what = "samples" if places is None else "places"
     evidence = [
-        Evidence(f"samples of class {most}, of {n}", share, MOSTLY, True, True, "warning"),
+        Evidence(f"{what} of class {most}, of {n}", share, bound, True, True, "warning"),
         Evidence(f"samples of class {least}, of {n}", counts[least] / n, limit, False, True, "warning"),
     ]
     two = view.classes is None or view.classes < 2
     return RARE_CLASS.found(
         *[each for each, said in zip(evidence, (mostly, rare), strict=True) if said],
-        cause=f"Always to answer {most} is right for {share:.0%} of the samples, and class {least} with {counts[least]} of {n} "
-        "samples hardly counts in the mean loss: look at the recall of each class, not at accuracy.",
+        cause=f"Always to answer {most} is right for {share:.0%} of the {what}, and class {least} with {counts[least]} of {n} "
+        f"{what} hardly counts in the mean loss: look at the recall of each class, not at accuracy.",
         cure=own
         or Cure(
             "ones = t.sum().clamp(min=1)  # of the training targets, 0 and 1\n"
@@ -279,6 +288,15 @@ def rare_class(view: View) -> Finding | None:
             "loss_fn = nn.CrossEntropyLoss(weight=len(t) / (len(count) * count.float()))  # a rare sample counts more"
         ),
     )
+
+
+def of_places(view: View) -> int | None:
+    """Scores of each place of an image with labels for its places, as in segmentation; None for other targets."""
+    t, layers = view.target, view.reading.layers
+    if not isinstance(t, Tensor) or t.is_floating_point() or t.ndim < 3 or not layers:
+        return None
+    scores, rest = divmod(layers[-1].output.size, t.numel())
+    return scores if scores > 1 and not rest else None
 
 
 def _weighed(view: View) -> tuple[Cure | None, Numbers | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.findings import Disease, Evidence, Finding
 from kobai.lab.doctor.flow import mode
 from kobai.lab.doctor.rules.dependence import outputs_of
-from kobai.lab.doctor.rules.neighbours import flat, gathered, nearest
+from kobai.lab.doctor.rules.neighbours import UNSURE, flat, gathered, nearest, reference
 from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
 from kobai.xp import to_host
@@ -26,6 +27,8 @@ TOLD, ORDERED = 0.1, 0.25
 """What a kind must explain of the targets; and the part of that which its number explains, below which order says nothing."""
 CLASSES, NEARER = 6, 1.5
 """Fewest classes, and standard deviations by which neighbours' labels must be nearer than under another numbering."""
+TOGETHER, OWN, OTHERS = 0.75, 0.08, 0.6
+"""Neighbours within two classes that look the same, those of the own class above chance, and those of other classes."""
 INSIDE = 0.5
 """Rows with the number of the padding between others, of those that have it, above which it is no padding."""
 WORDS, PLACES, APART = 48, 4, 1 / 3
@@ -79,6 +82,79 @@ PADDING_IS_A_WORD = Disease(
     ("non-finite",),
     certain=True,
 )
+
+CLASSES_ALIKE = Disease(
+    "classes-alike",
+    "two classes that look the same",
+    f"{ENOUGH} samples or more of three classes or more: of two classes at least {TOGETHER:.0%} of the five nearest "
+    "neighbours are "
+    f"in these two, and of these the own class is no more than {OWN:.0%} above its share, while the others have "
+    f"{OTHERS:.0%} of their neighbours in their own class; and a reference net of two layers tells the two apart in "
+    "new samples "
+    f"by less than {UNSURE:g} standard deviations above chance",
+    "What makes two classes the same cannot be learnt back: a mirrored arrow to the left is one to the right, and a 6 turned "
+    "round is a 9. An augmentation has to keep the label; and labels of one class drawn at random look so, too.",
+    "Shorten and Khoshgoftaar, A survey on image data augmentation, 2019 (safety of an augmentation: whether it keeps "
+    "the label)",
+    ("non-finite", "wrong-labels", "no-signal", "labels-unrelated"),
+    fact=True,
+)
+
+
+def classes_alike(view: View) -> Finding | None:
+    """Which classes neighbours, and a small net, do not tell apart, while they tell others."""
+    both = gathered(view.seen) if (view.classes or 0) > 2 and not view.whole_numbers else None
+    if both is None or len(both[0]) < ENOUGH or not np.isfinite(both[0]).all():
+        return None
+    x, label = both[0], both[1][:, 0].astype(int)
+    kinds = np.unique(label)
+    if not 3 <= len(kinds) <= 20 or kinds[0] < 0:
+        return None
+    near = label[nearest(x, x, alone=True, count=5)]
+    counts = np.array([(label == kind).sum() for kind in kinds])
+    table = np.array([[(near[label == a] == b).mean() for b in kinds] for a in kinds])
+    for i, j in combinations(range(len(kinds)), 2):
+        together = min(table[i, i] + table[i, j], table[j, i] + table[j, j])
+        others = [table[k, k] for k in range(len(kinds)) if k not in (i, j)]
+        if min(counts[i], counts[j]) < ENOUGH // 8 or together < TOGETHER or float(np.mean(others)) < OTHERS:
+            continue
+        prior = counts[i] / (counts[i] + counts[j])
+        above = [
+            table[i, i] / (table[i, i] + table[i, j]) - prior,
+            table[j, j] / (table[j, i] + table[j, j]) - (1 - prior),
+        ]
+        if not float(np.mean(above)) < OWN or _told_apart(view, int(kinds[i]), int(kinds[j])):
+            continue
+        a, b = int(kinds[i]), int(kinds[j])
+        return CLASSES_ALIKE.found(
+            Evidence(
+                f"neighbours of the own class, of those in classes {a} and {b}, above chance",
+                float(np.mean(above)), OWN, False, share=True, severity="warning",
+            ),
+            cause=f"Two of the classes, {a} and {b}, look the same: neighbours of either are as often of the other, "
+            "while those of "
+            f"the other classes are of the same class in {float(np.mean(others)):.0%} of cases. Does an augmentation, such as "
+            "a flip or a turn, make one of them the other? Or their labels are mixed up.",
+            cure=Cure(
+                "# leave out what turns one class into the other, as RandomHorizontalFlip for arrows to the left and "
+                "right, or\n"
+                "# exchange the label with the picture: t = where(flipped, swapped[t], t). Look at a few of both:\n"
+                f"print(x[t == {a}][:3], x[t == {b}][:3])"
+            ),
+        )  # fmt: skip
+    return None
+
+
+def _told_apart(view: View, a: int, b: int) -> bool:
+    """Whether a reference net tells two classes in samples that it has not seen."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for first, *_, target in view.seen:
+        rows = [i for i, label in enumerate(target.tolist()) if label in (a, b)]
+        if rows:
+            pairs.append((first[rows], target[rows]))
+    x, t = (ops.cat(list(part)) for part in zip(*pairs, strict=True))
+    half = len(x) // 2
+    return reference(view, [(x[:half], t[:half])], [(x[half:], t[half:])]) >= UNSURE
 
 
 def kinds_as_number(view: View) -> Finding | None:

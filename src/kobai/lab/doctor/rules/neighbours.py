@@ -144,7 +144,7 @@ def unrelated(view: View) -> Finding | None:
     told = _told(course.patient.model, trials.held, view)
     if told is None or told.deviations >= UNSURE:
         return None
-    if _reference(view, trials.fitted, trials.held) >= UNSURE:
+    if reference(view, trials.fitted, trials.held) >= UNSURE:
         return None
     *inputs, target = trials.fitted[0]
     few = [(*[part[:HEART] for part in inputs], target[:HEART])]
@@ -176,7 +176,7 @@ def _within(t: Numbers, of: Numbers) -> Numbers:
     return np.clip(t, low, high).astype(t.dtype)
 
 
-def _reference(view: View, fitted: Sequence[Any], held: Sequence[Any]) -> float:
+def reference(view: View, fitted: Sequence[Any], held: Sequence[Any]) -> float:
     """Deviations above chance by which a small net of standardised inputs tells samples held out, at the best of its looks."""
     both, new = gathered(fitted), gathered(held)
     if both is None or new is None:

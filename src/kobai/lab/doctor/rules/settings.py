@@ -1,4 +1,4 @@
-"""The rule of the optimiser's own settings: each that is not the default is set back to it on a copy."""
+"""Rules of the optimiser's own settings, each of which is set back to its default on a copy, and of its memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
+from kobai.lab.doctor.cures import Cure
 from kobai.lab.doctor.cures_of_optimisers import set_option, with_option
 from kobai.lab.doctor.findings import Disease, Evidence, Finding, better
 from kobai.lab.doctor.rules.data import FAULTS
@@ -15,6 +16,8 @@ from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.trials import Course
 from kobai.optim import Optimizer
 
+SEEN = 3
+"""Steps after which an average is of more than one."""
 EXAMINED = frozenset(("lr", "weight_decay", "momentum", "maximize"))
 """Settings that have examinations of their own."""
 
@@ -31,6 +34,51 @@ SETTING = Disease(
     (*FAULTS, "steps-uphill", "weight-decay-too-large", "momentum-too-high"),
     certain=True,
 )
+
+FORGETS = Disease(
+    "optimizer-forgets",
+    "an optimizer that forgets each step",
+    f"after {SEEN} steps or more, with a momentum: the state of every parameter with a gradient is gone, or counts 1 "
+    "step, or its "
+    "momentum buffer is the last gradient to the bit, without decay, though earlier gradients were not 0",
+    "Momentum adds up gradients, vₖ = μ vₖ₋₁ + gₖ, and multiplies a steady slope by 1/(1 − μ): 50 at μ = 0.98. Adam "
+    "divides by a "
+    "mean over steps, and begins anew with a step of the size of the rate. An optimizer that is made anew for each batch, or "
+    "whose state is cleared, has neither.",
+    "Sutskever, Martens, Dahl, Hinton, ICML 2013; Kingma and Ba, ICLR 2015, section 3 (bias of the first steps)",
+    ("non-finite", "not-held", "no-signal"),
+    certain=True,
+)
+
+
+def forgets(view: View) -> Finding | None:
+    """What the optimizer's state holds of the steps so far."""
+    assert view.ledger is not None
+    ledger = view.ledger
+    if ledger.steps < SEEN:
+        return None
+    remembered = []
+    for trainee in ledger.trainees:
+        if trainee.group is None or not trainee.gradient or trainee.parameter.grad is None:
+            continue
+        group, state = ledger.optimizer.param_groups[trainee.group], ledger.optimizer.state.get(trainee.parameter, {})
+        if "step" in state or "betas" in group:  # some count no steps
+            remembered.append(int(state["step"]) > 1 if "step" in state else bool(state))
+        elif group.get("momentum"):
+            buffer = state.get("momentum_buffer")
+            same = buffer is None or bool((buffer == trainee.parameter.grad).all().item())
+            remembered.append(bool(group.get("weight_decay")) or not same)
+    if not remembered or any(remembered):
+        return None
+    return FORGETS.found(
+        Evidence(f"steps, of {ledger.steps}, that the optimizer's averages are of", 1, 2, False, severity="error"),
+        cause=f"After {ledger.steps} steps {type(ledger.optimizer).__name__} holds the last one alone: its momentum "
+        "begins at 0 at "
+        "every step, as where the optimizer is made anew for every batch, or its state is cleared.",
+        cure=Cure(
+            "# make the optimizer once, before the loop over the batches; in the loop only zero_grad(), backward(), step()"
+        ),
+    )
 
 
 def away(optimizer: Optimizer) -> Mapping[str, tuple[Any, Any]]:
