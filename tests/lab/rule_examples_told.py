@@ -87,6 +87,38 @@ def of_three(alike: bool) -> View:
     return seen(layers(3, 24, 3), (tensor(centres[kind] + 0.5 * rng.normal(size=(420, 3))), kobai.from_numpy(kind)))
 
 
+class Chooses(nn.Module):
+    """Six experts, mixed by shares that scores of this size give."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        self.gate, self.experts, self.size = nn.Linear(20, 6), nn.Linear(20, 24), size
+
+    def forward(self, x: Any) -> Any:
+        shares = F.softmax(self.size * self.gate(x), dim=1)
+        return (shares.unsqueeze(2) * self.experts(x).reshape(-1, 6, 4)).sum(1)
+
+
+def paired(label: int) -> View:
+    """Two noisy views of a sample in one row: which of nine candidates, the last of which is its partner, is the other?"""
+    rng = drawn()
+    a = rng.normal(size=(48, 10))
+
+    class Encoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            kobai.manual_seed(0)
+            self.body = nn.Linear(10, 16)
+
+        def forward(self, x: Any) -> Any:
+            one, two = (F.normalize(self.body(part), dim=1) for part in (x[:, :10], x[:, 10:]))
+            return kobai.stack([(one * two.roll(8 - i, 0)).sum(1) for i in range(9)], 1) * 5
+
+    x = np.concatenate([a + 0.2 * rng.normal(size=a.shape), a + 0.2 * rng.normal(size=a.shape)], 1)
+    return seen(Encoded(), (tensor(x), kobai.full((48,), label).long()))
+
+
 class Cleared(kobai.optim.Adam):
     """What is left of it when a new one is made for every batch."""
 
@@ -227,6 +259,8 @@ EXAMPLES = {
         lambda: seen(optimizer=lambda p: Cleared(p, lr=1e-3)),
         lambda: seen(optimizer=lambda p: kobai.optim.Adam(p, lr=1e-3)),
     ),
+    "choices.hard_choice": Example(lambda: seen(Chooses(60.0)), lambda: seen(Chooses(2.0))),
+    "kinds.another_label": Example(lambda: paired(1), lambda: paired(8)),
     "kinds.classes_alike": Example(lambda: of_three(True), lambda: of_three(False)),
     "kinds.words_alike": Example(lambda: folded(10), lambda: folded(2)),
     "kinds.padding_is_a_word": Example(lambda: rated(False), lambda: rated(True)),

@@ -86,6 +86,8 @@ ELSEWHERE = {
     "labels-as-numbers",
     "classes-alike",
     "words-alike",
+    "another-label",
+    "hard-choice",
     "optimizer-forgets",
     "padding-is-a-word",
     "no-offset",

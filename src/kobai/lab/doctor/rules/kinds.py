@@ -17,18 +17,22 @@ from kobai.lab.doctor.rules.dependence import outputs_of
 from kobai.lab.doctor.rules.neighbours import UNSURE, flat, gathered, nearest, reference
 from kobai.lab.doctor.rules.relations import Numbers
 from kobai.lab.doctor.rules.view import View
+from kobai.lab.doctor.trials import undisturbed
 from kobai.xp import to_host
 
 ENOUGH, COLUMNS, DEEP = 200, 64, 5
 """Samples that are needed; columns that are looked at, at most; samples of a kind that are needed on average."""
 FEWEST, STEPPED = 6, 0.02
 """Fewest values of a column of kinds, and how far their distances may be from whole multiples of the least one."""
-TOLD, ORDERED = 0.1, 0.25
-"""What a kind must explain of the targets; and the part of that which its number explains, below which order says nothing."""
+TOLD, ORDERED, COMMON = 0.2, 0.25, 0.5
+"""What a kind must explain of the targets; and the part of that which its number explains, below which order says nothing;
+and the share of the samples above which one value is no kind among others."""
 CLASSES, NEARER = 6, 1.5
 """Fewest classes, and standard deviations by which neighbours' labels must be nearer than under another numbering."""
 TOGETHER, OWN, OTHERS = 0.75, 0.08, 0.6
 """Neighbours within two classes that look the same, those of the own class above chance, and those of other classes."""
+MANY, CHOICES, LOWER, STANDS_OUT, USUAL = 16, 5, 0.7, 8.0, 3.0
+"""Samples and labels that are needed; the loss with another label over the median, and deviations from that of both."""
 INSIDE = 0.5
 """Rows with the number of the padding between others, of those that have it, above which it is no padding."""
 WORDS, PLACES, APART = 48, 4, 1 / 3
@@ -38,9 +42,9 @@ KINDS_AS_NUMBER = Disease(
     "kinds-as-number",
     "a category that is given as one number",
     f"of {ENOUGH} or more samples, a column of {FEWEST} or more equidistant values with {DEEP} samples each on "
-    "average: the mean "
-    f"target of each value, taken from one half of the samples, explains more than {TOLD:.0%} of the targets of the other; a "
-    f"cubic of the value, and the mean of the two neighbouring values, each explain less than {ORDERED:.0%} of that",
+    f"average, none of which {COMMON:.0%} of the samples have: the mean target of each value, taken from one half of "
+    f"the samples, explains more than {TOLD:.0%} of the targets of the other; a "
+    f"line and a cubic of the value, and the mean of the two neighbouring values, each explain less than {ORDERED:.0%} of that",
     "A net of one number is smooth in it, and has to bend between any two values. Where kind 7 lies no more between 6 and 8 "
     "than anywhere else, the number's order is none of the data: an input for each kind, or a vector, needs one weight each.",
     "Guo and Berkhahn, Entity embeddings of categorical variables, arXiv:1604.06737, 2016",
@@ -157,6 +161,62 @@ def _told_apart(view: View, a: int, b: int) -> bool:
     return reference(view, [(x[:half], t[:half])], [(x[half:], t[half:])]) >= UNSURE
 
 
+ANOTHER_LABEL = Disease(
+    "another-label",
+    "one label for all, and another one that fits",
+    f"all labels of {MANY} samples or more are one number, and the loss takes {CHOICES} to {WORDS} such numbers: with "
+    "one of the "
+    f"others for all samples the loss of the first outputs is below {LOWER:g} of the median, and {STANDS_OUT:g} deviations "
+    f"(1.48 times the median one) below it, while with the label as it is it is within {USUAL:g}",
+    "A loss of contrasts compares each sample with its partner and with strangers, and its label is the place of the partner, "
+    "0 where that comes first, not 1 for 'yes'. Even before training partners are more alike than strangers.",
+    "van den Oord, Li, Vinyals, arXiv:1807.03748, equation 4; He et al., Momentum contrast, CVPR 2020, algorithm 1 (labels 0)",
+    ("non-finite", "refused-by-the-loss"),
+    certain=True,
+)
+
+
+def another_label(view: View) -> Finding | None:
+    """The loss of the first outputs, with each number as the label of all samples."""
+    assert view.ledger is not None
+    t = view.target
+    if not isinstance(t, Tensor) or t.is_floating_point() or t.ndim != 1 or len(t) < MANY or t.dtype.name == "bool":
+        return None
+    own = int(t[0].item())
+    if own < 0 or not bool((t == own).all().item()):
+        return None
+    with undisturbed(), mode(view.ledger.fresh, training=True):
+        output = view.ledger.fresh(*view.inputs)
+        costs = []
+        for label in range(WORDS):
+            cost = view.cost(output, ops.full_like(t, label))
+            if not np.isfinite(cost):
+                break
+            costs.append(cost)
+    if not len(costs) >= CHOICES or not own < len(costs):
+        return None
+    each, best = np.array(costs), int(np.argmin(costs))
+    middle = float(np.median(each))
+    spread = 1.48 * float(np.median(np.abs(each - middle))) + 1e-6 * abs(middle)
+    out, usual = (middle - each[best]) / spread, abs(middle - each[own]) / spread
+    if best == own or not each[best] < LOWER * middle or not out > STANDS_OUT or usual > USUAL:
+        return None
+    return ANOTHER_LABEL.found(
+        Evidence(
+            f"loss of the first outputs with label {own}, over that with {best}",
+            each[own] / each[best],
+            1 / LOWER,
+            True,
+        ),
+        cause=f"The label is {own} for all samples, and {best} fits even before training: the loss is {each[best]:.3g} "
+        "with it, "
+        f"{each[own]:.3g} as it is, and about {middle:.3g} with any other. The positive, a sample's own partner, "
+        "stands in column "
+        f"{best}, and the label is its place.",
+        cure=Cure(f"t = kobai.full_like(t, {best})  # the place of the right one among the scores"),
+    )
+
+
 def kinds_as_number(view: View) -> Finding | None:
     """Columns whose values tell the target each by itself, and not by their order."""
     both = gathered(view.seen) if len(view.inputs) and not view.whole_numbers and view.inputs[0].ndim == 2 else None
@@ -190,8 +250,8 @@ def kinds_as_number(view: View) -> Finding | None:
 def _stepped(x: Numbers) -> Iterator[tuple[int, Numbers]]:
     """Columns of few equidistant values, and for each sample the number of its value."""
     for column in range(x.shape[1]):
-        values = np.unique(x[:, column])
-        if not FEWEST <= len(values) <= len(x) // DEEP:
+        values, counts = np.unique(x[:, column], return_counts=True)
+        if counts.max() > COMMON * len(x) or not FEWEST <= len(values) <= len(x) // DEEP:
             continue
         places = (values - values[0]) / np.diff(values).min()
         if np.abs(places - places.round()).max() < STEPPED and places[-1] < 2 * len(values):
@@ -211,8 +271,8 @@ def _explained(kind: Numbers, t: Numbers) -> tuple[float, float]:
         beside = (np.roll(sums, 1, 0) + np.roll(sums, -1, 0)) / (np.roll(count, 1) + np.roll(count, -1) + 1)[:, None]
         u = 2 * kind / max(1, kind.max()) - 1
         powers = np.stack([u**0, u, u**2, u**3], 1)
-        cubic = powers[b] @ np.linalg.lstsq(powers[a], t[a], rcond=None)[0]
-        said = [1 - ((t[b] - each) ** 2).sum() / max(total, 1e-30) for each in (means[kind[b]], beside[kind[b]], cubic)]
+        fits = [powers[b, :n] @ np.linalg.lstsq(powers[a, :n], t[a], rcond=None)[0] for n in (2, 4)]
+        said = [1 - ((t[b] - each) ** 2).sum() / max(total, 1e-30) for each in (means[kind[b]], beside[kind[b]], *fits)]
         found.append((said[0], max(said[1:])))
     return float(np.mean([own for own, _ in found])), float(np.mean([order for _, order in found]))
 

@@ -202,8 +202,8 @@ def _operation(model: nn.Module, loss_fn: Any, inputs: Sequence[Any], target: An
             loss = loss_fn(model(*few), target[rows])
     finally:
         anomaly.used = used
-    nodes = sorted(_nodes([loss]), key=lambda node: node.order)
-    spoilt = next((node for node in nodes if any(np.isnan(kept).any() for kept in _kept(node))), None)
+    nodes = sorted(nodes_of([loss]), key=lambda node: node.order)
+    spoilt = next((node for node in nodes if any(np.isnan(kept).any() for kept in arrays_of(node))), None)
     if (grown := _overflown(nodes, spoilt)) is not None:
         return _begun(grown, OVERFLOWS)
     if spoilt is not None:
@@ -211,15 +211,15 @@ def _operation(model: nn.Module, loss_fn: Any, inputs: Sequence[Any], target: An
         node: Any = before[0] if before else spoilt
     else:
         node = next((node for node in reversed(nodes) if _at_its_edge(node)), None)
-    return _begun(node, WHY) if node is not None and _name(node) in WHY else None
+    return _begun(node, WHY) if node is not None and name_of(node) in WHY else None
 
 
 def _begun(node: Node, why: dict[str, str]) -> Begun:
     line = anomaly.made_at.get(node, "").split(": ", 1)
     places = {place for _, _, place, edge in node.operands if edge is not RESULT}
-    given = [kept for kept in _kept(node) if id(kept) in places and kept.size and np.isfinite(kept).all()]
+    given = [kept for kept in arrays_of(node) if id(kept) in places and kept.size and np.isfinite(kept).all()]
     span = f" (its argument is from {given[0].min():.3g} to {given[0].max():.3g})" if len(given) == 1 else ""
-    return Begun(_name(node), why[_name(node)] + span, line[1] if len(line) > 1 else "")
+    return Begun(name_of(node), why[name_of(node)] + span, line[1] if len(line) > 1 else "")
 
 
 def _overflown(nodes: Sequence[Node], before: Node | None) -> Node | None:
@@ -228,12 +228,12 @@ def _overflown(nodes: Sequence[Node], before: Node | None) -> Node | None:
     A node keeps its own result, or one of its operands, which is the result of the node at that edge.
     """
     for node in nodes:
-        for kept in _kept(node):
+        for kept in arrays_of(node):
             if not np.isposinf(kept).any():
                 continue
             maker = next((edge for _, _, place, edge in node.operands if place == id(kept)), None)
             maker = node if maker is RESULT else maker
-            if isinstance(maker, Node) and _name(maker) in OVERFLOWS:
+            if isinstance(maker, Node) and name_of(maker) in OVERFLOWS:
                 return maker
             return None  # of a mask, or a division
         if node is before:
@@ -241,21 +241,21 @@ def _overflown(nodes: Sequence[Node], before: Node | None) -> Node | None:
     return None
 
 
-def _name(node: Node) -> str:
+def name_of(node: Node) -> str:
     return node.name_.strip("_")
 
 
 def _at_its_edge(node: Node) -> bool:
     """Whether an operation, or its slope, is not finite at its argument: what it keeps for backward holds a 0, or less."""
-    if _name(node) in ("acos", "asin"):
-        return any((np.abs(kept) >= 1).any() for kept in _kept(node))
-    edgy = _name(node) in WHY and _name(node) not in ("exp", "sub", "mul", "softmax", "log_softmax", "logsumexp")
+    if name_of(node) in ("acos", "asin"):
+        return any((np.abs(kept) >= 1).any() for kept in arrays_of(node))
+    edgy = name_of(node) in WHY and name_of(node) not in ("exp", "sub", "mul", "softmax", "log_softmax", "logsumexp")
     return edgy and any(
-        (kept <= 0).any() if _name(node).startswith("log") else (kept == 0).any() for kept in _kept(node)
+        (kept <= 0).any() if name_of(node).startswith("log") else (kept == 0).any() for kept in arrays_of(node)
     )
 
 
-def _nodes(roots: Sequence[Tensor]) -> list[Node]:
+def nodes_of(roots: Sequence[Tensor]) -> list[Node]:
     """All nodes of the tape that leads to these."""
     stack: list[Any] = [root._edge() for root in tensors(list(roots))]
     found: dict[int, Node] = {}
@@ -267,7 +267,7 @@ def _nodes(roots: Sequence[Tensor]) -> list[Node]:
     return list(found.values())
 
 
-def _kept(node: Node) -> Iterator[Any]:
+def arrays_of(node: Node) -> Iterator[Any]:
     """The arrays of numbers that a node keeps for backward, as far as its closure shows them."""
     for cell in getattr(node.vjp, "__closure__", None) or ():
         try:
