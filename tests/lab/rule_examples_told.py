@@ -248,11 +248,26 @@ def recalled(kept: float) -> View:
     return seen(Remembers(kept), (tensor(x), tensor(x[:, 0, :1] + x[:, 1, 1:])), F.mse_loss)
 
 
+class Averages(nn.Module):
+    """The mean of three layers behind a body: one layer, listed three times, or three."""
+
+    def __init__(self, repeated: bool) -> None:
+        super().__init__()
+        kobai.manual_seed(0)
+        heads = [nn.Linear(24, 4) for _ in range(3)]
+        self.body, self.heads = nn.Linear(20, 24), nn.ModuleList([heads[0]] * 3 if repeated else heads)
+
+    def forward(self, x: Any) -> Any:
+        h = F.relu(self.body(x))
+        return kobai.stack([head(h) for head in self.heads]).mean(0)
+
+
 EXAMPLES = {
     "forward.written_in_forward": Example(lambda: seen(Rewritten(True)), lambda: seen(Rewritten(False))),
     "forward.diagonal_alone": Example(
         lambda: seen(Gains(True), optimizer=sgd(0.1)), lambda: seen(Gains(False), optimizer=sgd(0.1))
     ),
+    "forward.one_module_for_several": Example(lambda: seen(Averages(True)), lambda: seen(Averages(False))),
     "kinds.kinds_as_number": Example(lambda: of_days(False), lambda: of_days(True)),
     "kinds.labels_as_numbers": Example(lambda: of_species(False), lambda: of_species(True)),
     "settings.forgets": Example(

@@ -82,6 +82,7 @@ ELSEWHERE = {
     "order-unseen",
     "written-in-forward",
     "diagonal-alone",
+    "one-module-for-several",
     "kinds-as-number",
     "labels-as-numbers",
     "classes-alike",

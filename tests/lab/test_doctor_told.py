@@ -13,9 +13,10 @@ from small_nets import batch, net
 import kobai
 from kobai import nn
 from kobai.lab.doctor.rules.data import rare_class
-from kobai.lab.doctor.rules.forward import diagonal_alone
+from kobai.lab.doctor.rules.forward import diagonal_alone, one_module_for_several, written_in_forward
 from kobai.lab.doctor.rules.kinds import classes_alike, padding_is_a_word, words_alike
 from kobai.lab.doctor.rules.numbers import non_finite
+from kobai.lab.doctor.rules.outputs import bounded_scores
 from kobai.lab.doctor.rules.sayable import only_a_plane
 from kobai.lab.doctor.rules.scales import drowned
 from kobai.lab.doctor.rules.settings import forgets
@@ -165,3 +166,81 @@ def test_classes_that_are_hard_but_not_the_same_are_none_that_look_the_same() ->
     centres = np.array([[4.0, 0.0], [-4.0, 0.4], [-4.0, -0.4]])
     data = tensor(centres[kind] + 0.5 * rng.normal(size=(600, 2))), kobai.from_numpy(kind)
     assert classes_alike(seen(layers(2, 24, 3), data)) is None
+
+
+class Tied(nn.Module):
+    """A body whose weights are trained, and a copy which is to be their moving average; or the other way round."""
+
+    def __init__(self, share: float, leads: bool) -> None:
+        super().__init__()
+        self.body, self.mean, self.head = nn.Linear(20, 24), nn.Linear(20, 24), nn.Linear(24, 4)
+        self.mean.load_state_dict(self.body.state_dict())
+        self.mean.requires_grad_(False)
+        self.share, self.leads = share, leads
+
+    def forward(self, x: Any) -> Any:
+        if self.training:
+            pair = (self.mean, self.body) if self.leads else (self.body, self.mean)
+            with kobai.no_grad():
+                for source, follower in zip(*(layer.parameters() for layer in pair), strict=True):
+                    follower.lerp_(source, self.share)
+        return self.head(F.relu(self.body(x)))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_weights_that_follow_an_average_lose_their_steps(share: float) -> None:
+    found = written_in_forward(seen(Tied(share, leads=True)))
+    assert found is not None
+    assert found.where == ("body",)
+    assert "pull back" in found.cause
+    assert written_in_forward(seen(Tied(share, leads=False))) is None
+
+
+def test_rows_of_length_one_keep_their_steps() -> None:
+    """What a projection takes back is one direction of many."""
+
+    class Projected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(20, 24), nn.Linear(24, 4)
+
+        def forward(self, x: Any) -> Any:
+            with kobai.no_grad():
+                self.body.weight /= self.body.weight.norm(dim=1, keepdim=True)
+            return self.head(F.relu(self.body(x)))
+
+    assert written_in_forward(seen(Projected())) is None
+
+
+def test_a_layer_that_is_used_again_on_what_it_gave_is_no_copy() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.head = nn.Linear(20, 24), nn.Linear(24, 4)
+            self.steps = nn.ModuleList([nn.Linear(24, 24)] * 3)
+
+        def forward(self, x: Any) -> Any:
+            h = self.enter(x)
+            for step in self.steps:
+                h = h + F.relu(step(h))
+            return self.head(h)
+
+    assert one_module_for_several(seen(Deep())) is None
+
+
+def test_an_end_that_others_lead_past_bounds_nothing() -> None:
+    """A gate of four shares, times what four layers say: the gate alone reaches no large target, the layers do."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            kobai.manual_seed(0)
+            self.layers = nn.ModuleList([nn.Linear(20, 1) for _ in range(4)])
+            self.gate = nn.Linear(20, 4)
+
+        def forward(self, x: Any) -> Any:
+            answers = kobai.cat([layer(x) for layer in self.layers], 1)
+            return (answers * F.softmax(self.gate(x), dim=1)).sum(1, keepdim=True)
+
+    x = kobai.from_numpy(drawn().normal(size=(128, 20)).astype("float32"))
+    assert bounded_scores(seen(Mixed(), (x, 4 * x[:, :1] * x[:, 1:2]), F.mse_loss)) is None

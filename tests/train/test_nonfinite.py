@@ -104,3 +104,16 @@ def test_batches_that_never_come_again(problem):
 def test_every_must_be_positive():
     with pytest.raises(ValueError, match="every as an integer >= 1"):
         TerminateOnNonFinite(every=0)
+
+
+def test_a_last_batch_of_one_sample_is_pointed_out():
+    """A deviation over one sample is no number; of the batches before there is nothing to say."""
+    x, t = kobai.randn(65, 4), kobai.randn(65, 1)
+    model = nn.Linear(4, 1)
+
+    def standardised(y, t):
+        return ((y - (t - t.mean()) / t.std()) ** 2).mean()
+
+    trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.01), standardised, callbacks=[TerminateOnNonFinite()])
+    with pytest.raises(NonFiniteError, match=r"epoch 1, batch 3: .*The batch holds one sample.*drop_last=True"):
+        trainer.fit(DataLoader(TensorDataset(x, t), batch_size=32), epochs=1)

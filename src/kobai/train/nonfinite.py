@@ -111,6 +111,11 @@ def _observe(trainer: Trainer, batch: Any, where: str) -> None:
     lr = learning_rate(trainer.optimizer.param_groups[0])
     advice = f"Lower the learning rate (now {lr:g}), clip the gradient norm, or look at the data"
     inputs, target = trainer.unpack(batch)
+    if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim and len(inputs[0]) == 1:
+        advice = (
+            "The batch holds one sample, and a standard deviation over one is no number: DataLoader(..., drop_last=True) "
+            f"leaves such a last batch out. Else: {advice[0].lower()}{advice[1:]}"
+        )
     for tensor in (*inputs, target):
         if (bad := _bad(tensor)) is not None:
             raise NonFiniteError(f"{where}: the data hold {bad}. Clean them before training", place="data")

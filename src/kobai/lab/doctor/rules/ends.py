@@ -26,6 +26,8 @@ SAMPLES, NUMBERS = 48, 100_000
 STEPS, RATE = 60, 0.3
 ANSWERED = 1e-2
 """One output for all samples that costs less than this part of what zeros cost answers all of them, and is no guess."""
+ROUNDING = 1e-4
+"""Differences that are smaller, beside the largest output, are no answer to other inputs."""
 FAR = (2.0, 5.0, 50.0)
 """Scores that are sure of the truth: one as good as infinite, and smaller ones, which suit smoothed labels."""
 
@@ -306,6 +308,24 @@ class End:
                 moved[i] = moved[i] | (there[i] != here[i])
             tried.append(there)
         return tried, moved
+
+    def bypassed(self) -> bool:
+        """Whether what a sample's output says depends on numbers of its inputs that do not go through the last layer.
+
+        The samples' inputs change places, and the last layer gives what it gave. What it can say is then no bound of what
+        the model can: a product with other layers' answers, or a second output, has weights of its own.
+        """
+        inputs, seed, moved = self.inputs, self.seed, False
+        self.seed = 0  # that of the output to compare with
+        try:
+            self.inputs = [x.roll(1, 0) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs]
+            with no_grad():
+                for here, part in zip(parts(self.run(self.given)), self.parts, strict=True):
+                    off = (here - part).abs().nan_to_num(0.0, 0.0, 0.0)
+                    moved |= float(off.max().item()) > ROUNDING * (1e-30 + float(part.abs().max().item()))
+        finally:
+            self.inputs, self.seed = inputs, seed
+        return moved
 
     def passes(self) -> bool:
         """Whether the end passes on a gradient, as a straight-through estimator does where its outputs stay the same."""

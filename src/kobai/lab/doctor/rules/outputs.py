@@ -66,7 +66,7 @@ def bounded_scores(view: View) -> Finding | None:
         bounded = FLOOR_SOME * reach.guess < least < math.inf and free < FLOOR * least
         if not (0 < reach.guess < math.inf and bounded):
             return _flat(view, end, reach)
-        if _gone_beyond(view, end, REFUTED * least):
+        if end.bypassed() or _gone_beyond(view, end, REFUTED * least):
             return None
         where, name = _named(view, end)
         cure = _cure(view, end, where, name)

@@ -155,6 +155,10 @@ def labelled_otherwise(view: View) -> Finding | None:
     )
 
 
+NATURAL = 3
+"""Copies across the sides over those within training: 2 where rows of few kinds are drawn at random."""
+
+
 def seen_in_training(view: View) -> Finding | None:
     """The share of validation samples whose inputs are those of a training sample, number for number."""
     both = sides(view)
@@ -162,10 +166,11 @@ def seen_in_training(view: View) -> Finding | None:
         return None
     known = {row.tobytes() for row in both.x}
     twice = float(np.mean([row.tobytes() in known for row in both.held_x]))
-    # A table with few different rows has equal ones on both sides by nature.
+    # A table with few different rows has equal ones on both sides by nature: of n rows drawn from M kinds, n/2M have come
+    # before, and of others n/M are among them.
     within = 1 - len(known) / len(both.x)
     values = max(len(np.unique(column)) for column in both.x.T[:: max(1, both.x.shape[1] // 16)])
-    if not twice > SHARED_SOME or not (values > 0.5 * len(known) or twice > 2 * within):
+    if not twice > SHARED_SOME or not (values > 0.5 * len(known) or twice > NATURAL * within):
         return None
     return SEEN_IN_TRAINING.found(
         Evidence(
