@@ -106,6 +106,7 @@ def test_every_must_be_positive():
         TerminateOnNonFinite(every=0)
 
 
+@pytest.mark.filterwarnings("ignore:std")
 def test_a_last_batch_of_one_sample_is_pointed_out():
     """A deviation over one sample is no number; of the batches before there is nothing to say."""
     x, t = kobai.randn(65, 4), kobai.randn(65, 1)
