@@ -244,3 +244,12 @@ def test_an_end_that_others_lead_past_bounds_nothing() -> None:
 
     x = kobai.from_numpy(drawn().normal(size=(128, 20)).astype("float32"))
     assert bounded_scores(seen(Mixed(), (x, 4 * x[:, :1] * x[:, 1:2]), F.mse_loss)) is None
+
+
+@pytest.mark.parametrize("kind", ["Adam", "AdamW", "NAdam"])
+def test_squares_of_the_last_gradient_alone_are_no_mean(kind: str) -> None:
+    made = getattr(kobai.optim, kind)
+    found = forgets(seen(optimizer=lambda p: made(p, lr=1e-3, betas=(0.1, 0.001))))
+    assert found is not None
+    assert "1 − β" in found.cause
+    assert forgets(seen(optimizer=lambda p: made(p, lr=1e-3, betas=(0.0, 0.9)))) is None

@@ -115,6 +115,8 @@ def test_a_last_batch_of_one_sample_is_pointed_out():
     def standardised(y, t):
         return ((y - (t - t.mean()) / t.std()) ** 2).mean()
 
-    trainer = Trainer(model, kobai.optim.SGD(model.parameters(), lr=0.01), standardised, callbacks=[TerminateOnNonFinite()])
+    trainer = Trainer(
+        model, kobai.optim.SGD(model.parameters(), lr=0.01), standardised, callbacks=[TerminateOnNonFinite()]
+    )
     with pytest.raises(NonFiniteError, match=r"epoch 1, batch 3: .*The batch holds one sample.*drop_last=True"):
         trainer.fit(DataLoader(TensorDataset(x, t), batch_size=32), epochs=1)

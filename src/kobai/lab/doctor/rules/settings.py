@@ -16,6 +16,8 @@ from kobai.lab.doctor.rules.view import View
 from kobai.lab.doctor.trials import Course
 from kobai.optim import Optimizer
 
+FEWEST = 2
+"""Steps of the shortest mean of squared gradients."""
 SEEN = 3
 """Steps after which an average is of more than one."""
 EXAMINED = frozenset(("lr", "weight_decay", "momentum", "maximize"))
@@ -31,20 +33,20 @@ SETTING = Disease(
     "the size of the rate, whatever the slope; an ε far above √v makes the step as small as ε says, one of 0 divides 0 by 0. "
     "Such steps are no matter of the rate, which can only make them smaller.",
     "Kingma and Ba, ICLR 2015, section 2; Choi et al., arXiv:1910.05446 (ε and rate together)",
-    (*FAULTS, "steps-uphill", "weight-decay-too-large", "momentum-too-high"),
+    (*FAULTS, "steps-uphill", "weight-decay-too-large", "momentum-too-high", "optimizer-forgets"),
     certain=True,
 )
 
 FORGETS = Disease(
     "optimizer-forgets",
     "an optimizer that forgets each step",
-    f"after {SEEN} steps or more, with a momentum: the state of every parameter with a gradient is gone, or counts 1 "
-    "step, or its "
-    "momentum buffer is the last gradient to the bit, without decay, though earlier gradients were not 0",
+    f"β₂, which averages squared gradients over 1/(1 − β₂) steps, makes that fewer than {FEWEST}; or after {SEEN} steps or "
+    "more, with a momentum, the state of every parameter with a gradient is gone, or counts 1 step, or its momentum buffer "
+    "is the last gradient to the bit, without decay, though earlier gradients were not 0",
     "Momentum adds up gradients, vₖ = μ vₖ₋₁ + gₖ, and multiplies a steady slope by 1/(1 − μ): 50 at μ = 0.98. Adam "
-    "divides by a "
-    "mean over steps, and begins anew with a step of the size of the rate. An optimizer that is made anew for each batch, or "
-    "whose state is cleared, has neither.",
+    "divides by a mean over steps, and begins anew with a step of the size of the rate. An optimizer that is made anew for "
+    "each batch, or whose state is cleared, has neither; with β₂ near 0 each step is the sign of a noisy gradient, at any "
+    "size of it.",
     "Sutskever, Martens, Dahl, Hinton, ICML 2013; Kingma and Ba, ICLR 2015, section 3 (bias of the first steps)",
     ("non-finite", "not-held", "no-signal"),
     certain=True,
@@ -55,6 +57,8 @@ def forgets(view: View) -> Finding | None:
     """What the optimizer's state holds of the steps so far."""
     assert view.ledger is not None
     ledger = view.ledger
+    if (short := _short(ledger.optimizer)) is not None:
+        return short
     if ledger.steps < SEEN:
         return None
     remembered = []
@@ -73,11 +77,27 @@ def forgets(view: View) -> Finding | None:
     return FORGETS.found(
         Evidence(f"steps, of {ledger.steps}, that the optimizer's averages are of", 1, 2, False, severity="error"),
         cause=f"After {ledger.steps} steps {type(ledger.optimizer).__name__} holds the last one alone: its momentum "
-        "begins at 0 at "
-        "every step, as where the optimizer is made anew for every batch, or its state is cleared.",
+        "begins at 0 at every step, as where the optimizer is made anew for every batch, or its state is cleared.",
         cure=Cure(
             "# make the optimizer once, before the loop over the batches; in the loop only zero_grad(), backward(), step()"
         ),
+    )
+
+
+def _short(optimizer: Optimizer) -> Finding | None:
+    """Second moments that are those of the last step, in all groups."""
+    betas = [
+        tuple(map(float, group["betas"])) for group in optimizer.param_groups if len(group.get("betas") or ()) == 2
+    ]
+    steps = max((1 / (1 - second) for _, second in betas), default=math.inf)
+    if len(betas) < len(optimizer.param_groups) or not steps < FEWEST:
+        return None
+    default = signature(type(optimizer)).parameters["betas"].default
+    return FORGETS.found(
+        Evidence("steps that the mean of squared gradients is of", steps, FEWEST, False, severity="error"),
+        cause=f"betas={betas[0]} average the gradient over {1 / (1 - betas[0][0]):.3g} steps, and its square over {steps:.3g}: "
+        "each step is the sign of one batch's gradient times the rate. Some libraries take 1 − β.",
+        cure=set_option("betas", default, betas[0]),
     )
 
 
