@@ -21,6 +21,8 @@ SEVERITIES = {"error": "red", "warning": "yellow", "note": "cyan"}
 BETTER, WORSE, FAR_BETTER = 0.1, 0.05, 0.5
 """A cure must lower the loss by BETTER of its size, and not raise that of samples held out by WORSE of it; or lower the latter
 by FAR_BETTER, whatever the copies have learnt by heart."""
+NOTHING = 0.01
+"""A gain in training that is less than this part of the loss of samples held out is none."""
 
 
 def better(loss: float, other: float, by: float = BETTER) -> bool:
@@ -54,12 +56,18 @@ class Tried:
         (True, False, True)
         >>> Tried(200, 0.7, 1.0, 6.3, 1.1).helped, Tried(200, 0.7, 1.0, 1.3, 1.1).helped
         (True, False)
+
+        Where both copies know their samples by heart, a training loss that is still lower is no help:
+
+        >>> Tried(200, 2e-4, 1e-4, 0.80, 0.83).helped, Tried(200, 2e-4, 1e-4, 0.80, 0.60).helped
+        (False, True)
         """
         if self.held_before is None or self.held_after is None:
             return better(self.after, self.before)
         worse = better(self.held_before, self.held_after, WORSE)
+        by_heart = self.before - self.after < NOTHING * abs(self.held_before)
         return (
-            (better(self.after, self.before) and not worse)
+            (better(self.after, self.before) and not worse and not by_heart)
             or (better(self.held_after, self.held_before) and not better(self.before, self.after, WORSE))
             or better(self.held_after, self.held_before, FAR_BETTER)
         )
