@@ -228,22 +228,23 @@ def test_a_layer_that_is_used_again_on_what_it_gave_is_no_copy() -> None:
     assert one_module_for_several(seen(Deep())) is None
 
 
-def test_an_end_that_others_lead_past_bounds_nothing() -> None:
-    """A gate of four shares, times what four layers say: the gate alone reaches no large target, the layers do."""
+def test_an_end_beside_which_there_is_another_output_bounds_nothing() -> None:
+    """Two views of a sample side by side, of which the last layer gives one: the other is an average that does not learn."""
 
-    class Mixed(nn.Module):
+    class Views(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             kobai.manual_seed(0)
-            self.layers = nn.ModuleList([nn.Linear(20, 1) for _ in range(4)])
-            self.gate = nn.Linear(20, 4)
+            self.slow, self.body = nn.Linear(20, 24), nn.Linear(20, 24)
+            self.slow.requires_grad_(False)
 
         def forward(self, x: Any) -> Any:
-            answers = kobai.cat([layer(x) for layer in self.layers], 1)
-            return (answers * F.softmax(self.gate(x), dim=1)).sum(1, keepdim=True)
+            return F.normalize(kobai.stack([self.body(x), self.slow(x)], 1), dim=-1)
 
-    x = kobai.from_numpy(drawn().normal(size=(128, 20)).astype("float32"))
-    assert bounded_scores(seen(Mixed(), (x, 4 * x[:, :1] * x[:, 1:2]), F.mse_loss)) is None
+    def contrast(y: Any, t: Any) -> Any:
+        return F.cross_entropy(y[:, 0] @ y[:, 1].T / 0.5, kobai.arange(len(y)))
+
+    assert bounded_scores(seen(Views(), batch(96), contrast)) is None
 
 
 @pytest.mark.parametrize("kind", ["Adam", "AdamW", "NAdam"])

@@ -313,7 +313,7 @@ class End:
         """Whether what a sample's output says depends on numbers of its inputs that do not go through the last layer.
 
         The samples' inputs change places, and the last layer gives what it gave. What it can say is then no bound of what
-        the model can: a product with other layers' answers, or a second output, has weights of its own.
+        the model can, as where there is a second output.
         """
         inputs, seed, moved = self.inputs, self.seed, False
         self.seed = 0  # that of the output to compare with

@@ -38,7 +38,7 @@ BOUNDED_SCORES = Disease(
     "the gradient is that of one softmax times that of the other: it learns slowly, at any rate. A target outside the "
     "outputs' range costs its distance for ever, and one output with a softmax is always 1.",
     "definition of the cross-entropy of scores; Bridle, Neurocomputing, 1990; Bishop 1995, sections 6.5 and 6.9",
-    ("non-finite", "wrong-labels"),
+    ("non-finite", "wrong-labels", "one-module-for-several"),
     certain=True,
 )
 
@@ -66,7 +66,9 @@ def bounded_scores(view: View) -> Finding | None:
         bounded = FLOOR_SOME * reach.guess < least < math.inf and free < FLOOR * least
         if not (0 < reach.guess < math.inf and bounded):
             return _flat(view, end, reach)
-        if end.bypassed() or _gone_beyond(view, end, REFUTED * least):
+        if not reach.all and end.bypassed():  # a second output has weights of its own
+            return None
+        if _gone_beyond(view, end, REFUTED * least):
             return None
         where, name = _named(view, end)
         cure = _cure(view, end, where, name)
